@@ -1,0 +1,1 @@
+"""What travels: subjects, messages, statuses, errors and the manifest. No input or output happens here."""

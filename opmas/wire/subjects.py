@@ -1,0 +1,64 @@
+"""Every NATS subject, spelled here and nowhere else."""
+
+COMMAND = "agent.manager.command"
+QUERY = "agent.manager.query"
+RESPONSE = "agent.manager.response"
+STATUS = "agent.status"
+METRICS = "agent.metrics"
+ALL_STATUS = "agent.*.status"
+ALL_METRICS = "agent.*.metrics"
+
+# Where the embedded server delivers commands and queries after it has added the publisher's identity; the subjects
+# above are mapped to these, and no client may publish here itself.
+IDENTIFIED_COMMAND = "opmas.identified.command"
+IDENTIFIED_QUERY = "opmas.identified.query"
+
+MANAGERS_QUEUE = "managers"
+"""The queue group in which managers share commands and queries."""
+
+CORRELATION_HEADER = "x-correlation-id"
+REPUBLISHED_HEADER = "Opmas-Republished"
+"""Marks what a manager published again on `agent.status` and `agent.metrics`, so that managers ignore it."""
+
+CLIENT_INFO_HEADER = "Nats-Request-Info"
+"""Set by nats-server, never by a client, on what comes through an identified subject."""
+
+
+def command(agent_id: str) -> str:
+    """What the manager tells the instances of an agent."""
+    return f"agent.{agent_id}.command"
+
+
+def query(agent_id: str) -> str:
+    """What the manager asks one instance of an agent."""
+    return f"agent.{agent_id}.query"
+
+
+def response(agent_id: str) -> str:
+    """Where instances answer what had no inbox."""
+    return f"agent.{agent_id}.response"
+
+
+def status(agent_id: str) -> str:
+    """Where an instance beats."""
+    return f"agent.{agent_id}.status"
+
+
+def metrics(agent_id: str) -> str:
+    """Where an instance reports its metrics."""
+    return f"agent.{agent_id}.metrics"
+
+
+def log(agent_id: str) -> str:
+    """Where the manager publishes log lines as they appear."""
+    return f"agent.{agent_id}.log"
+
+
+def node(node_id: str) -> str:
+    """Where one manager is nudged to look at desired statuses again."""
+    return f"agent.manager.{node_id}"
+
+
+def agent_of(subject: str) -> str:
+    """Take the agent's id from `agent.{id}.…`; the subject is authenticated, a body is not."""
+    return subject.split(".", 2)[1]
