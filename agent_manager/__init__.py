@@ -1,0 +1,1 @@
+"""The daemon: discovers, launches, routes, watches and persists. Private."""

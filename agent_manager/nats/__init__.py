@@ -1,0 +1,1 @@
+"""The embedded nats-server and the credentials minted for its clients."""

@@ -1,0 +1,1 @@
+"""Template, shim and slot: how an instance becomes a process and stays one."""

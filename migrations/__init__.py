@@ -1,0 +1,1 @@
+"""The schema of both databases, one alembic branch per server."""

@@ -1,0 +1,1 @@
+"""The SDK: what an agent author imports."""

@@ -1,0 +1,1 @@
+"""The client library: what a caller of the management API imports."""
