@@ -1,7 +1,7 @@
 """Commands, queries and the response that answers either; heartbeats and metrics.
 
-Frozen models; unknown fields are ignored and fields are only ever added, so that versions can meet on one bus. Their JSON
-Schemas lie under `tests/contract/`.
+Frozen models; unknown fields are ignored and fields are only ever added, so that versions can meet on one bus. Their
+JSON Schemas lie under `tests/contract/`.
 """
 
 from datetime import UTC, datetime
