@@ -1,0 +1,224 @@
+"""What queries answer: agents, instances, logs, events, packages and nodes as the world sees them.
+
+These are the bodies of the management API, literally; the manager builds them, and nobody else.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from opmas.wire.messages import Message
+from opmas.wire.status import AgentStatus, Desired
+
+
+class LastExit(Message):
+    """How an instance last ended: `exit_code` or `signal`, and why in a word (`crash`, `stopped`, `killed`, …)."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    terminated_at: datetime
+    reason: str
+
+
+class InstanceView(Message):
+    """One running process of an agent, or the place of one."""
+
+    id: str
+    pid: int | None = None
+    node: str
+    status: AgentStatus
+    uptime_s: float | None = None
+    restarts: int = 0
+    last_heartbeat: datetime | None = None
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+    last_exit: LastExit | None = None
+    reason: str = ""
+    next_retry_at: datetime | None = None
+
+
+class AgentView(Message):
+    """An agent, whole. `reason` says in a sentence why it is what it is; it is empty when all is well."""
+
+    id: str
+    name: str
+    type: str
+    version: str
+    description: str
+    package: str
+    status: AgentStatus
+    desired: Desired
+    enabled: bool
+    replicas: int
+    capabilities: tuple[str, ...] = ()
+    config: dict[str, JsonValue] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    instances: tuple[InstanceView, ...] = ()
+    reason: str = ""
+    next_retry_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+class AgentList(Message):
+    """Every agent of the fleet, by id."""
+
+    agents: tuple[AgentView, ...]
+    total: int
+
+
+class ControlResult(Message):
+    """What became of a command: `accepted` once committed; `status` is the agent's at the time of the answer."""
+
+    accepted: bool
+    generation: int
+    status: AgentStatus
+
+
+class StatusDetails(Message):
+    """The facts behind a status."""
+
+    last_heartbeat: datetime | None = None
+    last_seen: datetime | None = None
+    exit_code: int | None = None
+    terminated_at: datetime | None = None
+    reason: str = ""
+
+
+class StatusView(Message):
+    """An agent's status and its health as it says itself."""
+
+    agent_id: str
+    status: AgentStatus
+    timestamp: datetime
+    health: Literal["healthy", "unhealthy", "unknown"]
+    details: StatusDetails
+    instances: tuple[InstanceView, ...] = ()
+
+
+class MetricValues(Message):
+    """Figures sampled from outside (`cpu_percent` of one core, `memory_bytes` resident) and the agent's own."""
+
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+    open_files: int | None = None
+    threads: int | None = None
+    custom: dict[str, float] = Field(default_factory=dict)
+
+
+class InstanceMetrics(Message):
+    """The figures of one instance."""
+
+    id: str
+    metrics: MetricValues
+
+
+class MetricsView(Message):
+    """The figures of an agent, summed over its instances, and of each."""
+
+    agent_id: str
+    timestamp: datetime
+    metrics: MetricValues
+    instances: tuple[InstanceMetrics, ...] = ()
+
+
+class LogLine(Message):
+    """One line that an instance wrote."""
+
+    time: datetime
+    stream: Literal["stdout", "stderr"]
+    instance: str
+    line: str
+
+
+class LogsView(Message):
+    """Lines in order of time; `next` continues after the last of them."""
+
+    agent_id: str
+    lines: tuple[LogLine, ...]
+    next: str
+
+
+class Cause(Message):
+    """Why a status changed: who (`actor`), by which command, the exit, and the last words."""
+
+    actor: str = ""
+    command: str = ""
+    detail: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    last_lines: tuple[str, ...] = ()
+    correlation_id: str = ""
+
+
+class EventView(Message):
+    """One change, in the order of `id`."""
+
+    id: int
+    time: datetime
+    node: str
+    agent_id: str
+    instance_id: str = ""
+    kind: str
+    status: AgentStatus | None = None
+    cause: Cause
+
+
+class EventsView(Message):
+    """Events after the one asked for."""
+
+    events: tuple[EventView, ...]
+    next: int
+
+
+class PackageView(Message):
+    """A package on disk, registered or broken."""
+
+    name: str
+    folder: str
+    version: str = ""
+    registered: bool
+    error: str = ""
+    hint: str = ""
+
+
+class PackageList(Message):
+    """Every package the node sees."""
+
+    packages: tuple[PackageView, ...]
+    total: int
+
+
+class NodeView(Message):
+    """One running AgentManager."""
+
+    id: str
+    version: str
+    pid: int
+    status: Literal["ready", "starting", "draining"]
+    started_at: datetime
+    agents: int
+    instances: int
+    database: Literal["ok", "unavailable"]
+    isolation: str
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+
+
+class NodeList(Message):
+    """Every node of the fleet."""
+
+    nodes: tuple[NodeView, ...]
+    total: int
+
+
+class HealthView(Message):
+    """Whether a manager can do its work, with a word for each part."""
+
+    status: Literal["ok", "degraded", "starting"]
+    node: str
+    version: str
+    checks: dict[str, str]
+    agents: int
+    uptime_s: float
