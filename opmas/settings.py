@@ -1,0 +1,150 @@
+"""How both servers are configured: environment, then a YAML file, then defaults; and the sections they share.
+
+Each server adds its own `service` section and keeps one settings class. An unknown key, in the file or among the
+`OPMAS_*` names, is an error with a suggestion: a setting that is silently ignored is worse than none.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from opmas.wire.errors import OpmasError
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+_PREFIXES = ("OPMAS_MANAGER__", "OPMAS_API__", "OPMAS_NATS__", "OPMAS_DATABASE__")
+
+
+class SettingsInvalid(OpmasError):
+    """A setting is unknown or has a value that cannot be used."""
+
+    code, status = "settings_invalid", 500
+
+
+class Section(BaseSettings):
+    """One section of a configuration file, every value of which an environment variable can replace."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True, env_ignore_empty=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment above the file, whose values arrive as arguments."""
+        return env_settings, init_settings
+
+
+class NatsSettings(Section):
+    """How to reach NATS. An empty `url` means the embedded server of this `OPMAS_HOME`."""
+
+    model_config = SettingsConfigDict(env_prefix="OPMAS_NATS__")
+
+    url: str = Field(default="", validation_alias=AliasChoices("OPMAS_NATS__URL", "NATS_URL"))
+    port: int = Field(default=4222, ge=0, le=65535)
+    creds: Path | None = Field(default=None, validation_alias=AliasChoices("OPMAS_NATS__CREDS", "NATS_CREDS"))
+    user: str = ""
+    password: SecretStr = SecretStr("")
+    signing_key: Path | None = None
+    account: str = ""
+    tls: bool = False
+    tls_verify: bool = True
+    tls_ca: Path | None = None
+
+
+class DatabaseSettings(Section):
+    """Where state is kept. An empty `url` means SQLite in `OPMAS_HOME`."""
+
+    model_config = SettingsConfigDict(env_prefix="OPMAS_DATABASE__")
+
+    url: str = Field(default="", validation_alias=AliasChoices("OPMAS_DATABASE__URL", "DATABASE_URL"))
+    pool_size: int = Field(default=5, ge=1)
+    max_overflow: int = Field(default=10, ge=0)
+
+
+class Settings(BaseModel):
+    """A server's configuration, whole; each server names its own `service` section."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(default_factory=lambda: Path(os.environ.get("OPMAS_HOME") or ".opmas").absolute())
+    nats: NatsSettings = Field(default_factory=NatsSettings)
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Self:
+        """Read the file at `path` (a missing file means defaults) and what the environment says above it.
+
+        Raises `SettingsInvalid`, one line per problem, each naming the key or the variable.
+        """
+        _refuse_unknown_variables(os.environ, cls._variables())
+        try:
+            return cls.model_validate(_read(path))
+        except ValidationError as error:
+            raise SettingsInvalid(
+                f"cannot use the settings{f' of {path}' if path else ''}:\n{cls._explain(error)}",
+                "see the comments in the files under config/",
+            ) from None
+
+    @classmethod
+    def _sections(cls) -> dict[str, type[Section]]:
+        annotations = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {n: kind for n, kind in annotations.items() if isinstance(kind, type) and issubclass(kind, Section)}
+
+    @classmethod
+    def _variables(cls) -> set[str]:
+        return {
+            f"{kind.model_config.get('env_prefix')}{field}".upper()
+            for kind in cls._sections().values()
+            for field in kind.model_fields
+        }
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> str:
+        lines = []
+        for problem in error.errors(include_url=False):
+            where = ".".join(str(part) for part in problem["loc"])
+            text = f"  {where}: {problem['msg']}"
+            if problem["type"] == "extra_forbidden":
+                section = cls._sections().get(str(problem["loc"][0]))
+                known = section.model_fields if section and len(problem["loc"]) > 1 else cls.model_fields
+                text = f"  {where}: unknown key{_suggest(str(problem['loc'][-1]), known)}"
+            lines.append(text)
+        return "\n".join(lines)
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None or not path.exists():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"cannot read {path}: {error}", "mend the YAML, or remove the file") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsInvalid(f"cannot read {path}: it must be a mapping of sections", "see the files under config/")
+    return {key: {} if value is None else value for key, value in content.items()}
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str], known: set[str]) -> None:
+    # A server sees the other's names too; only those of its own sections can be judged.
+    prefixes = tuple({prefix for prefix in _PREFIXES for name in known if name.startswith(prefix)})
+    for name in environ:
+        if name.startswith(prefixes) and name.upper() not in known:
+            raise SettingsInvalid(f"unknown setting {name}{_suggest(name, known)}", "unset it, or mend its name")
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
