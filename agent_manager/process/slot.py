@@ -1,0 +1,191 @@
+"""The manager's side of a slot: who lives there, how the last one ended, who was left behind.
+
+A slot is a folder, `run/{agent}/{ordinal}/` {lock, state, exit, log}; its shim is the only one to write there. Nothing here waits
+but `Shim.wait` and `sweep_strays`; the latter and `lock_holders` look at every process: call them in a thread.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from agent_manager.process import procfs
+from agent_manager.process.logfile import LogReader
+from agent_manager.process.record import SlotExit, SlotState
+
+SLOT_VARIABLE = "OPMAS_SLOT"  # in the environment of each instance: exec'd strays are known by it
+SWEEP_DEADLINE_S = 5.0
+
+
+class Slot:
+    """One place for one instance. The lock belongs to it, so that a second copy of the instance cannot exist."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @property
+    def log(self) -> LogReader:
+        """The instance's output."""
+        return LogReader(self.path / "log")
+
+    def read_state(self) -> SlotState | None:
+        """Say who lives or last lived here."""
+        return SlotState.load(self.path / "state")
+
+    def read_exit(self) -> SlotExit | None:
+        """Say how the last instance ended; None while one lives, or when its shim was killed."""
+        return SlotExit.load(self.path / "exit")
+
+    def adopt(self) -> "Shim | None":
+        """Take over the instance that lives here, whoever started it; None when there is none."""
+        state = self.read_state()
+        if state is None or state.boot_id != procfs.boot_id():
+            return None
+        shim = Shim(self, state)
+        return shim if shim.alive else None
+
+    def lock_holders(self) -> list[int]:
+        """List the processes that hold the lock: a shim, its instance, and forks of it that outlived both."""
+        try:
+            lock = os.stat(self.path / "lock")
+        except FileNotFoundError:
+            return []
+        return [pid for pid in procfs.pids() if pid != os.getpid() and _holds(pid, lock)]
+
+    def strays(self) -> list[int]:
+        """List the processes that belong to this slot, alive or not its shim: lock holders and bearers of its variable.
+
+        A fork that left its session has the template's environment, but the lock; an exec'd program may have closed the lock, but
+        has the environment.
+        """
+        marker = f"{SLOT_VARIABLE}={os.path.realpath(self.path)}\0".encode()
+        marked = [pid for pid in procfs.pids() if pid != os.getpid() and _environ_has(pid, marker)]
+        return sorted({*self.lock_holders(), *marked})
+
+    def sweep_strays(self) -> list[int]:
+        """Kill all that belongs to this slot, until none is left; returns whom. Raises TimeoutError after 5 s.
+
+        For a slot without a living shim: it does not spare one.
+        """
+        killed: set[int] = set()
+        deadline = time.monotonic() + SWEEP_DEADLINE_S
+        while found := self.strays():
+            for pid in found:
+                self._kill_stray(pid)
+            killed.update(found)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"cannot sweep {self.path}: {found} do not end")
+            time.sleep(0.002)  # the kernel needs a moment to take them down
+        return sorted(killed)
+
+    def _kill_stray(self, pid: int) -> None:
+        ticks = procfs.start_ticks(pid)
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                # Listed a moment ago: the pid may be another's by now.
+                if ticks is not None and procfs.start_ticks(pid) == ticks:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+
+
+class Shim:
+    """A handle on a living shim, and through it on its instance. Closing it ends neither."""
+
+    def __init__(self, slot: Slot, state: SlotState) -> None:
+        self.slot = slot
+        self.state = state
+        self._pidfd = _open_process(state.shim_pid, state.shim_start_ticks)
+        self._gone = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if self._pidfd is None:
+            self._gone.set()
+
+    @property
+    def pid(self) -> int:
+        """The shim's own pid; the instance's is `state.pid`."""
+        return self.state.shim_pid
+
+    @property
+    def alive(self) -> bool:
+        """Say whether the handle refers to a process; one that ended meanwhile still counts until `wait` has noticed."""
+        return self._pidfd is not None
+
+    async def wait(self) -> SlotExit | None:
+        """Wait until the instance and all it started are gone; None when the shim died without a record of it."""
+        if self._pidfd is not None and self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._pidfd, self._on_gone)
+        await self._gone.wait()
+        found = self.slot.read_exit()
+        return found if found is not None and found.start_count == self.state.start_count else None
+
+    def stop(self) -> None:
+        """Stop the instance: its stop signal, its grace, then the end of all it started. A second call hurries."""
+        self._signal_shim(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the instance and all it started at once."""
+        self._signal_shim(signal.SIGUSR1)
+        self._signal_shim(signal.SIGCONT)
+
+    def signal_instance(self, signum: int) -> None:
+        """Send a signal to the instance alone; does nothing when it is gone."""
+        pidfd = _open_process(self.state.pid, self.state.start_ticks)
+        if pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signum)
+            os.close(pidfd)
+
+    def close(self) -> None:
+        """Let go of the processes; who still waits is woken."""
+        self._on_gone()
+
+    def _on_gone(self) -> None:
+        if self._pidfd is None:
+            return
+        if self._loop is not None:
+            self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = None
+        self._gone.set()
+
+    def _signal_shim(self, signum: int) -> None:
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signum)
+
+
+def _open_process(pid: int, ticks: int) -> int | None:
+    """Open a pidfd on the process that had `pid` when `ticks` were counted; None when it is gone."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    # Checked after opening: from here on the pid cannot pass to another without our seeing it.
+    if procfs.start_ticks(pid) == ticks:
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def _holds(pid: int, lock: os.stat_result) -> bool:
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), lock):
+                    return True
+    except OSError:  # gone, or of another user
+        return False
+    return False
+
+
+def _environ_has(pid: int, marker: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return (b"\0" + marker) in (b"\0" + file.read())
+    except OSError:
+        return False
