@@ -1,1 +1,23 @@
 """The connection to NATS, one client class for the whole project."""
+
+from opmas.bus.connection import Bus, Login
+from opmas.bus.correlation import correlated, correlation_id
+from opmas.bus.delivery import Handler, Msg
+from opmas.bus.errors import BusUnavailable, NoResponders, PayloadTooLarge
+from opmas.bus.face import AnyBus, AnySubscription
+from opmas.bus.memory import MemoryBus
+
+__all__ = [
+    "AnyBus",
+    "AnySubscription",
+    "Bus",
+    "BusUnavailable",
+    "Handler",
+    "Login",
+    "MemoryBus",
+    "Msg",
+    "NoResponders",
+    "PayloadTooLarge",
+    "correlated",
+    "correlation_id",
+]
