@@ -1,6 +1,6 @@
 """The connection to NATS, one client class for the whole project."""
 
-from opmas.bus.connection import Bus, Login
+from opmas.bus.connection import Bus
 from opmas.bus.correlation import correlated, correlation_id
 from opmas.bus.delivery import Handler, Msg
 from opmas.bus.errors import BusUnavailable, NoResponders, PayloadTooLarge
@@ -13,7 +13,6 @@ __all__ = [
     "Bus",
     "BusUnavailable",
     "Handler",
-    "Login",
     "MemoryBus",
     "Msg",
     "NoResponders",

@@ -9,7 +9,6 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -30,27 +29,6 @@ if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """How to be let in: a credentials file, or user and password; and what the server must show to be trusted."""
-
-    creds: Path | None = None
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: ssl.SSLContext | None = None
-
-    def options(self) -> dict[str, Any]:
-        """Return what nats-py's `connect` takes."""
-        options: dict[str, Any] = {"user": self.user, "password": self.password, "tls": self.tls}
-        if self.creds is not None:
-            file = CredentialsFile(self.creds)
-            options |= {"user_jwt_cb": file.jwt, "signature_cb": file.sign}
-        return options
-
-
-_NO_LOGIN = Login()
 
 
 class Subscription:
@@ -86,7 +64,8 @@ class Bus:
     """
 
     def __init__(self, url: str, on_reconnect: Callable[[], None] | None = None) -> None:
-        self._url = url
+        self._servers = url.split(",")
+        self._url = ",".join(_without_secrets(server) for server in self._servers)
         self._client = SafeClient()
         self._on_reconnect = on_reconnect
         self._connected = asyncio.Event()
@@ -96,12 +75,15 @@ class Bus:
         self.violations = 0
 
     @classmethod
-    async def connect(
+    async def connect(  # noqa: PLR0913 - one keyword for each fact of a connection
         cls,
         url: str,
         *,
         name: str,
-        login: Login = _NO_LOGIN,
+        creds: Path | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        tls: ssl.SSLContext | None = None,
         inbox_prefix: str = "_INBOX",
         timeout_s: float = 10.0,
         on_reconnect: Callable[[], None] | None = None,
@@ -111,7 +93,12 @@ class Bus:
         Raises `BusUnavailable` after `timeout_s`, `PermissionDenied` at once when the server refuses the credentials.
         """
         bus = cls(url, on_reconnect)
-        await bus._first_connect({"name": name, "inbox_prefix": inbox_prefix, **login.options()}, timeout_s)
+        options: dict[str, Any] = {"name": name, "inbox_prefix": inbox_prefix}
+        options |= {"user": user, "password": password, "tls": tls}
+        if creds is not None:
+            file = CredentialsFile(creds)
+            options |= {"user_jwt_cb": file.jwt, "signature_cb": file.sign}
+        await bus._first_connect(options, timeout_s)
         return bus
 
     async def _first_connect(self, options: dict[str, Any], timeout_s: float) -> None:
@@ -138,7 +125,7 @@ class Bus:
         self._client = SafeClient()
         try:
             await self._client.connect(
-                self._url.split(","),
+                self._servers,
                 allow_reconnect=False,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.5,  # type: ignore[arg-type]  # seconds for asyncio.sleep, annotated as int
@@ -311,6 +298,12 @@ def _refusal(error: Exception, url: str) -> OpmasError | None:
     if "invalid connect url" in str(error):
         return InvalidRequest(f"cannot connect to NATS: {url!r} is not an address", "It looks like nats://host:4222.")
     return None
+
+
+def _without_secrets(url: str) -> str:
+    """Cut user and password from an address, so that it may stand in messages."""
+    scheme, separator, rest = url.strip().rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
 
 
 def _plain(msg: "NatsMsg") -> Msg:
