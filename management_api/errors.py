@@ -1,0 +1,93 @@
+"""Every error that leaves the API, in one shape: `{statusCode, message, error, correlationId, hint}`.
+
+Control routes answer a manager's refusal in the response format instead (see `control`); this is for all the rest,
+from a mistyped path to an unreadable body. What nobody foresaw is answered by the gate.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from opmas.bus import correlation_id
+from opmas.wire.errors import OpmasError
+
+_CODES = {
+    400: "invalid_request",
+    401: "unauthenticated",
+    403: "permission_denied",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+}
+_HINTS = {
+    404: "the routes are listed at /openapi.json",
+    405: "the routes and their methods are listed at /openapi.json",
+    413: "a request's body may have 1 MB at most",
+}
+
+
+class HttpError(BaseModel):
+    """An error's body. `error` is the code for programs; `message` and `hint` are for people."""
+
+    statusCode: int  # noqa: N815 - the contract with existing clients asks for camelCase
+    message: str
+    error: str
+    correlationId: str  # noqa: N815 - as above
+    hint: str = ""
+
+
+def error_response(
+    status: int, message: str, code: str = "", hint: str = "", headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Shape one error."""
+    body = HttpError(
+        statusCode=status,
+        message=message,
+        error=code or _CODES.get(status, "internal_error"),
+        correlationId=correlation_id() or "",
+        hint=hint or _HINTS.get(status, ""),
+    )
+    return JSONResponse(body.model_dump(), status, headers=headers)
+
+
+def retry_headers(status: int) -> dict[str, str]:
+    """Tell a caller when to ask again, where that helps: a manager or NATS that restarts is back in a second."""
+    return {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+
+
+def install(app: FastAPI) -> None:
+    """Give `app` its handlers."""
+    app.add_exception_handler(OpmasError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+
+
+async def _known(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OpmasError)  # noqa: S101 - narrows the type; starlette calls by class
+    return error_response(error.status, error.message, error.code, error.hint, retry_headers(error.status))
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+    return error_response(400, explain(error.errors()))
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    return error_response(error.status_code, str(error.detail), headers=error.headers)
+
+
+def explain(problems: Sequence[Mapping[str, Any]]) -> str:
+    """Say in one line what is wrong with a request, without repeating what was sent."""
+    said = []
+    for problem in problems[:5]:
+        where = ".".join(str(part) for part in problem["loc"] if part not in {"body", "query", "path"})
+        reason = {"extra_forbidden": "unknown parameter", "missing": "is required"}.get(problem["type"], problem["msg"])
+        said.append(f"{where[:80]}: {reason}" if where else str(reason))
+    return "cannot use the request: " + "; ".join(said)

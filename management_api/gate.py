@@ -1,0 +1,80 @@
+"""What every request passes before its route: a correlation id, a line in the log, and the door.
+
+Pure ASGI, and before FastAPI, which reads a body before it looks at dependencies: a stranger's megabyte is refused
+unread.
+"""
+
+import hmac
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from management_api.errors import error_response
+from opmas.bus import correlated
+from opmas.wire.subjects import CORRELATION_HEADER
+
+_IN_LOG = "its log has the traceback under this correlationId"
+
+logger = structlog.get_logger(__name__)
+
+
+class Correlation:
+    """Names a request by the caller's `x-correlation-id` or a new one, echoes it, and logs how the request ended."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with correlated(Headers(scope=scope).get(CORRELATION_HEADER)) as identity:
+            await self._handle(scope, receive, send, identity)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
+        started, status = time.monotonic(), 0
+
+        async def echo(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[CORRELATION_HEADER] = identity
+            await send(message)
+
+        try:
+            await self._app(scope, receive, echo)
+        except Exception:  # the edge of an HTTP request: whatever was not foreseen is answered, and logged under its id
+            logger.exception("request failed", path=scope["path"][:256])
+            if not status:
+                await error_response(500, "cannot answer: the API failed", hint=_IN_LOG)(scope, receive, echo)
+        ms = round((time.monotonic() - started) * 1000, 1)
+        # Without the query: it may carry what a caller searches for.
+        logger.info("request", method=scope["method"], path=scope["path"][:256], status=status, ms=ms)
+
+
+class Door:
+    """Lets in who carries the admin token; whether the service lives may be asked by anyone."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request in or answer 401."""
+        if scope["type"] != "http" or not scope["path"].startswith("/api/") or self._knows(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        refusal = error_response(
+            401,
+            "cannot let you in: the bearer token is missing or wrong",
+            hint="send 'Authorization: Bearer TOKEN'; `opmas token` prints it",
+            headers={"WWW-Authenticate": 'Bearer realm="opmas"'},
+        )
+        await refusal(scope, receive, send)
+
+    def _knows(self, headers: Headers) -> bool:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token)

@@ -1,0 +1,69 @@
+"""Whether the API lives (`/health`, always 200) and whether it can do its work (`/readyz`, 503 if not). Open to all."""
+
+from datetime import datetime
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from management_api.agents import TheFleet
+from management_api.fleet import Fleet
+from opmas import __version__
+from opmas.wire.errors import ManagerUnavailable, OpmasError
+from opmas.wire.messages import now
+from opmas.wire.views import HealthView
+
+router = APIRouter(tags=["health"])
+
+# Probes are impatient: a manager that needs longer than this for a word is not well.
+_PROBE_S = 1.0
+
+_started_at = now()
+
+
+class Health(BaseModel):
+    """Each part with a word; `status` is `ok` only if every part is."""
+
+    status: str
+    version: str
+    instantiated_at: datetime
+    registered_agents: int
+    parts: dict[str, str]
+
+
+class Ready(BaseModel):
+    """The API can take requests."""
+
+    ready: bool
+    version: str
+
+
+@router.get("/health")
+async def health(fleet: TheFleet) -> Health:
+    """Tell how each part is. The answer is 200 whatever they are: that it came says that the API lives."""
+    manager, problem = await _ask_manager(fleet)
+    parts = {"nats": "ok" if fleet.is_connected else "unreachable", "manager": manager.status if manager else problem}
+    parts |= {f"manager.{name}": word for name, word in manager.checks.items()} if manager else {}
+    return Health(
+        status="ok" if all(word == "ok" for word in parts.values()) else "degraded",
+        version=__version__,
+        instantiated_at=_started_at,
+        registered_agents=manager.agents if manager else 0,
+        parts=parts,
+    )
+
+
+@router.get("/readyz")
+async def ready(fleet: TheFleet) -> Ready:
+    """Answer 200 when a manager answers, else 503 naming what is missing."""
+    manager, problem = await _ask_manager(fleet)
+    if manager is None:
+        part = "manager" if fleet.is_connected else "nats"
+        raise ManagerUnavailable(f"cannot take requests: {part}: {problem}", "see `opmas status`")
+    return Ready(ready=True, version=__version__)
+
+
+async def _ask_manager(fleet: Fleet) -> tuple[HealthView | None, str]:
+    try:
+        return await fleet.query("health", HealthView, timeout_s=_PROBE_S), ""
+    except OpmasError as error:
+        return None, error.message
