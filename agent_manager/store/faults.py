@@ -1,0 +1,65 @@
+"""What a caller of the store hears when the database fails it, and the deadlines after which it does.
+
+A driver's own exception never leaves the store. What says "this statement is wrong" is kept apart from what says "the
+database does not answer": only the second means that trying again later may help.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError, StatementError
+
+from opmas.wire.errors import Conflict, DatabaseUnavailable, InvalidRequest, OpmasError
+
+CONNECT_TIMEOUT_S = 5.0
+STATEMENT_TIMEOUT_S = 5.0  # the server's and the driver's own limit; what hangs beyond it is cut by the next two
+TRANSACTION_TIMEOUT_S = 6.0
+CALL_TIMEOUT_S = 9.0  # of a caller, waiting in line for the writer included
+
+HINT = "check that the database runs and that OPMAS_DATABASE__URL points to it; agents keep running meanwhile"
+
+# SQLSTATE class 22 is "data exception": a value that no retry will make acceptable.
+_DATA_EXCEPTION = "22"
+
+
+_DRIVER_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, OSError)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise an `OpmasError` that begins with "cannot {doing}" instead of whatever the database's driver raises."""
+    try:
+        yield
+    except _DRIVER_ERRORS as error:
+        raise _fault(doing, error) from error
+
+
+def is_outage(error: Exception) -> bool:
+    """Say whether the database is at fault, not the statement: its neighbours in a transaction would fare no better."""
+    return isinstance(error, _DRIVER_ERRORS) and isinstance(_fault("", error), DatabaseUnavailable)
+
+
+def _fault(doing: str, error: Exception) -> OpmasError:
+    if isinstance(error, TimeoutError):  # of the driver or of `asyncio.timeout`
+        return DatabaseUnavailable(f"cannot {doing}: the database does not answer in time", HINT)
+    reason = _reason(error)
+    if isinstance(error, IntegrityError):
+        return Conflict(f"cannot {doing}: the database refuses it: {reason}", "read the record again and retry")
+    if _is_unacceptable(error):
+        return InvalidRequest(f"cannot {doing}: the database cannot hold a value: {reason}", "correct the value")
+    return DatabaseUnavailable(f"cannot {doing}: {reason}", HINT)
+
+
+def _is_unacceptable(error: Exception) -> bool:
+    if isinstance(error, DBAPIError):
+        return (getattr(error.orig, "sqlstate", None) or "").startswith(_DATA_EXCEPTION)
+    return isinstance(error, StatementError)  # raised while binding a value, before the driver saw it
+
+
+def _reason(error: Exception) -> str:
+    cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
+    # The adapter wraps asyncpg's text as "<class '…'>: text"; people need the text only.
+    lines = str(cause.__cause__ or cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__

@@ -1,0 +1,170 @@
+"""The manager's memory of what should run, what was last known of it, and what happened: on SQLite or PostgreSQL.
+
+Every call has a deadline of at most ten seconds and raises `DatabaseUnavailable` when the database does not answer; the
+next call finds it by itself when it is back. What to remember and when is the business of others.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Row, Select, Table, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from agent_manager.store import lease, migrate, records
+from agent_manager.store.engine import make_engine
+from agent_manager.store.faults import TRANSACTION_TIMEOUT_S, translated
+from agent_manager.store.rows import AgentRow, AuditRow, EventRow, InstanceRow, NodeRow
+from agent_manager.store.schema import AGENTS, AUDIT, EVENTS, INSTANCES, NODES
+from agent_manager.store.writer import Change, T, Writer
+
+
+class Store:
+    """The one door to the manager's database: `async with Store.open(url) as store: await store.migrate()`."""
+
+    def __init__(self, url: str, engine: AsyncEngine) -> None:
+        self._url = url
+        self._engine = engine
+        self._writer = Writer(engine)
+        self._tasks = asyncio.TaskGroup()
+
+    @classmethod
+    def open(cls, url: str, pool_size: int = 5, max_overflow: int = 10) -> Self:
+        """Prepare a store on `sqlite:///path` or `postgresql://…`; it connects on first use.
+
+        Raises `InvalidRequest` if the URL names no database that OPMAS can use.
+        """
+        return cls(url, make_engine(url, pool_size, max_overflow))
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._tasks.create_task(self._writer.run(), name="store writer")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The group is not told of the body's error: it would cancel the writer and lose what is queued.
+        self._writer.close()
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._engine.dispose()
+
+    async def migrate(self) -> None:
+        """Bring the tables to this version's form; several managers may do so at once.
+
+        Raises `Conflict` if the database was made by a newer OPMAS, or its server is too old.
+        """
+        await migrate.to_newest(self._url)
+
+    async def ping(self) -> None:
+        """Ask the database for a sign of life."""
+        await self._read("reach the database", select(text("1")))
+
+    async def write(self, change: Change[T], doing: str = "write to the database") -> T:
+        """Commit a change of the caller's own, grouped with others; see `Writer.write`."""
+        return await self._writer.write(doing, change)
+
+    # --- what should run, and what was last known of it -----------------------------------------------------------
+
+    async def agents(self) -> list[AgentRow]:
+        """Load every agent, tombstones included."""
+        rows = await self._read("load the agents", select(AGENTS).order_by(AGENTS.c.id))
+        return [AgentRow(**row._mapping) for row in rows]
+
+    async def instances(self) -> list[InstanceRow]:
+        """Load every instance."""
+        rows = await self._read("load the instances", select(INSTANCES).order_by(*INSTANCES.primary_key.columns))
+        return [InstanceRow(**row._mapping) for row in rows]
+
+    async def save_agent(self, row: AgentRow, if_generation: int | None = None) -> None:
+        """Insert or replace an agent; `created_at` stays as first saved.
+
+        With `if_generation`, raises `Conflict` unless the stored row has that generation: another manager was quicker.
+        """
+        await self._writer.write(f"save agent {row.id}", records.save_agent(row, if_generation))
+
+    async def delete_agent(self, agent_id: str) -> None:
+        """Forget an agent's instances and leave its tombstone; saving it again with `deleted=False` brings it back."""
+        await self._writer.write(f"delete agent {agent_id}", records.delete_agent(agent_id))
+
+    async def save_instances(self, rows: Sequence[InstanceRow]) -> None:
+        """Insert or replace instances in one transaction; those of an agent deleted meanwhile are left out."""
+        if rows:
+            await self._writer.write("save the instances", records.save_instances(rows))
+
+    async def delete_instances(self, agent_id: str, from_ordinal: int) -> None:
+        """Forget the instances that scaling down has removed: those numbered `from_ordinal` and above."""
+        await self._writer.write(
+            f"delete instances of agent {agent_id}", records.delete_instances(agent_id, from_ordinal)
+        )
+
+    # --- what happened --------------------------------------------------------------------------------------------
+
+    async def add_events(self, rows: Sequence[EventRow]) -> list[int]:
+        """Append events; return their ids in the same order."""
+        return await self._writer.write("record events", records.add(EVENTS, rows)) if rows else []
+
+    async def add_audit(self, row: AuditRow) -> int:
+        """Append one audit row; return its id."""
+        return (await self._writer.write("record an audit row", records.add(AUDIT, [row])))[0]
+
+    async def events(self, agent_id: str | None = None, after: int | None = None, limit: int = 100) -> list[EventRow]:
+        """Return up to `limit` events, oldest first: those that follow id `after`, or the newest ones without it."""
+        return [EventRow(**row._mapping) for row in await self._history(EVENTS, agent_id, after, limit)]
+
+    async def audit(self, agent_id: str | None = None, after: int | None = None, limit: int = 100) -> list[AuditRow]:
+        """Return up to `limit` audit rows, as `events` does."""
+        return [AuditRow(**row._mapping) for row in await self._history(AUDIT, agent_id, after, limit)]
+
+    async def prune(self, before: datetime) -> int:
+        """Delete events and audit rows older than `before`; return how many."""
+        removed = 0
+        for table in (EVENTS, AUDIT):
+            while count := await self._writer.write("prune the history", records.prune(table, before)):
+                removed += count
+        return removed
+
+    # --- who runs a node ------------------------------------------------------------------------------------------
+
+    async def nodes(self) -> list[NodeRow]:
+        """Load every node that ever held a lease."""
+        rows = await self._read("load the nodes", select(NODES).order_by(NODES.c.id))
+        return [NodeRow(**row._mapping) for row in rows]
+
+    async def claim_node(
+        self, node_id: str, incarnation: str, ttl_s: float, *, version: str = "", force: bool = False
+    ) -> NodeRow:
+        """Take the lease of a node for `ttl_s` seconds of the database's clock.
+
+        Raises `Conflict` while another incarnation's lease lives, unless `force`: for a manager that can prove the
+        other one dead, by the lock it holds on the data directory they share.
+        """
+        claim = lease.claim(node_id, incarnation, ttl_s, version=version, force=force)
+        return await self._writer.write(f"claim node {node_id}", claim)
+
+    async def renew_node(self, node_id: str, incarnation: str, ttl_s: float) -> NodeRow:
+        """Prolong the lease; raises `Conflict` if another incarnation has taken the node over."""
+        return await self._writer.write(f"renew node {node_id}", lease.renew(node_id, incarnation, ttl_s))
+
+    async def release_node(self, node_id: str, incarnation: str) -> None:
+        """End the lease now, if it is still this incarnation's."""
+        await self._writer.write(f"release node {node_id}", lease.release(node_id, incarnation))
+
+    async def _history(self, table: Table, agent_id: str | None, after: int | None, limit: int) -> Sequence[Row[Any]]:
+        newest_first = after is None
+        query = select(table).order_by(table.c.id.desc() if newest_first else table.c.id).limit(limit)
+        if agent_id is not None:
+            query = query.where(table.c.agent_id == agent_id)
+        if after is not None:
+            query = query.where(table.c.id > after)
+        rows = list(await self._read(f"load the {table.name}", query))
+        return rows[::-1] if newest_first else rows
+
+    async def _read(self, doing: str, query: Select[Any]) -> Sequence[Row[Any]]:
+        with translated(doing):
+            async with asyncio.timeout(TRANSACTION_TIMEOUT_S), self._engine.connect() as connection:
+                return (await connection.execute(query)).all()

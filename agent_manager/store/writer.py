@@ -1,0 +1,103 @@
+"""Group commit: changes that arrive while a transaction is being committed share the next one.
+
+A commit costs a sync of the disk, however many changes are in it; starting a hundred agents at once therefore costs a
+few commits instead of hundreds. Nobody waits for company: what is queued when the writer is free goes. A change that
+the database refuses fails alone: its group is halved and tried again until it stands by itself.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from agent_manager.store.engine import WRITES
+from agent_manager.store.faults import CALL_TIMEOUT_S, TRANSACTION_TIMEOUT_S, is_outage, translated
+from opmas.wire.errors import DatabaseUnavailable
+
+T = TypeVar("T")
+Change = Callable[[AsyncConnection], Awaitable[T]]
+"""What to do on a connection inside a transaction. It may be called again after its transaction was rolled back."""
+
+_GROUP_LIMIT = 500  # keeps one transaction well below its deadline
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    change: Change[Any]
+    doing: str
+    answer: asyncio.Future[Any]
+
+    def resolve(self, result: Any) -> None:
+        if not self.answer.done():  # its caller may have gone
+            self.answer.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Writer:
+    """The one place that writes: a queue of changes and the task that commits them, in the order they came."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine.execution_options(**{WRITES: True})
+        self._queue: deque[_Entry] = deque()
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    async def write(self, doing: str, change: Change[T]) -> T:
+        """Commit `change` with whatever else is queued, and return its result once it is durable.
+
+        `doing` completes the sentence "cannot …" should it fail. After `DatabaseUnavailable` the change may or may not
+        have been committed. A caller that is cancelled before its turn takes its change back.
+        """
+        if self._closed:
+            raise DatabaseUnavailable(f"cannot {doing}: the store is closed")
+        entry = _Entry(change, doing, asyncio.get_running_loop().create_future())
+        self._queue.append(entry)
+        self._wake.set()
+        with translated(doing):
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                result: T = await entry.answer
+        return result
+
+    async def run(self) -> None:
+        """Commit what is queued until closed; the owner's task."""
+        while not self._closed or self._queue:
+            await self._wake.wait()
+            self._wake.clear()
+            while group := self._next_group():
+                await self._commit(group)
+
+    def close(self) -> None:
+        """Take no more changes and let `run` end when the queued ones are committed."""
+        self._closed = True
+        self._wake.set()
+
+    def _next_group(self) -> list[_Entry]:
+        return [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP_LIMIT))]
+
+    async def _commit(self, group: list[_Entry]) -> None:
+        group = [entry for entry in group if not entry.answer.done()]
+        if not group:
+            return
+        try:
+            results = await self._transact([entry.change for entry in group])
+        except Exception as error:  # noqa: BLE001 - not swallowed: `write` raises it where the change came from
+            if len(group) > 1 and not is_outage(error):
+                half = len(group) // 2
+                await self._commit(group[:half])
+                await self._commit(group[half:])
+                return
+            for entry in group:
+                entry.fail(error)
+        else:
+            for entry, result in zip(group, results, strict=True):
+                entry.resolve(result)
+
+    async def _transact(self, changes: list[Change[Any]]) -> list[Any]:
+        async with asyncio.timeout(TRANSACTION_TIMEOUT_S), self._engine.begin() as connection:
+            return [await change(connection) for change in changes]
