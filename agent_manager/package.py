@@ -22,8 +22,8 @@ _NAME_LINE = re.compile(r"^name:\s*['\"]?([a-z0-9][a-z0-9_-]*)['\"]?\s*(?:#.*)?$
 # Modules that the shared runtime has loaded before an agent's own code: a file of that name would be hidden by them in
 # a forked instance and hide them in an exec'd one.
 _LOADED = frozenset(
-    "agent_manager agno jsonschema management_api nats nkeys opmas pydantic pydantic_core setproctitle structlog "
-    "typing_extensions yaml".split()
+    {"agent_manager", "agno", "jsonschema", "management_api", "nats", "nkeys", "opmas", "pydantic", "pydantic_core"}
+    | {"setproctitle", "structlog", "typing_extensions", "yaml"}
 )
 
 
