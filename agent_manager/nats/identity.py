@@ -1,0 +1,49 @@
+"""Who published a command or query, as nats-server says.
+
+The header is nats-server's own only on what came through an identified subject of the embedded server; on any other
+message a client can have written it. What has no publisher the server vouches for must not be obeyed: nats-server's own
+streams can be made to deliver stored bytes to these subjects, and then there is none.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agent_manager.nats.roles import Role
+from opmas.wire import subjects
+
+_IDENTIFIED = frozenset({subjects.IDENTIFIED_COMMAND, subjects.IDENTIFIED_QUERY})
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """A NATS user: its role, its name (an agent's id, `cli`, …) and its public key. `str()` is for the audit."""
+
+    role: Role
+    name: str
+    user: str
+
+    def __str__(self) -> str:
+        return f"{self.role}:{self.name}"
+
+    @property
+    def may_command(self) -> bool:
+        """Whether this user is one that commands and asks managers; instances of agents do neither."""
+        return not self.role.is_agent
+
+
+def publisher_of(
+    subject: str, headers: Mapping[str, str] | None, role_of: Callable[[str], Role | None]
+) -> Publisher | None:
+    """Read the publisher of a message received on `subject`; None when nats-server vouches for nobody.
+
+    `role_of` tells the role whose signing key issued the user: names alone do not, an agent may be called `cli`.
+    """
+    if subject not in _IDENTIFIED or not headers:
+        return None
+    try:
+        info = json.loads(headers[subjects.CLIENT_INFO_HEADER])
+        role = role_of(info["issuer_key"])
+        return Publisher(role, info["name_tag"], info["user"]) if role else None
+    except (KeyError, ValueError, TypeError):
+        return None
