@@ -11,7 +11,7 @@ from opmas.wire.errors import AgentFailed, PackageInvalid
 
 
 class SpawnFailed(AgentFailed):
-    """The instance was not started. Its slot says whether one lives all the same: the template may have died meanwhile."""
+    """The instance was not started; if the template died meanwhile, the slot says whether one lives all the same."""
 
 
 class SlotBusy(SpawnFailed):

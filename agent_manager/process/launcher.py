@@ -1,7 +1,7 @@
 """The manager's end of a template: starts it, and asks it for instances.
 
-A spec travels over a socket of its own straight to the new shim: the template never reads one, so that no instance is forked from
-memory that has seen another's secrets. The same socket brings the shim's answer.
+A spec travels over a socket of its own straight to the new shim: the template never reads one, so that no instance is
+forked from memory that has seen another's secrets. The same socket brings the shim's answer.
 """
 
 import asyncio
@@ -18,9 +18,10 @@ from agent_manager.process.record import SlotState
 from agent_manager.process.slot import Shim, Slot
 from agent_manager.process.spec import InstanceSpec
 
-# The environment of the template is what /proc/PID/environ shows of each fork: nothing here may hold a secret (proxies may).
+# What /proc/PID/environ shows of each fork: nothing here may hold a secret, as the address of a proxy may.
 TEMPLATE_ENVIRONMENT = (
-    "PATH HOME LANG LANGUAGE LC_ALL LC_CTYPE TZ TMPDIR SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE".split()
+    *("PATH", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
 START_DEADLINE_S = 60.0  # imports of a model provider take 7 s on a busy machine
 SPAWN_DEADLINE_S = 30.0
@@ -54,11 +55,7 @@ class Template:
         template = cls(process, ours)
         try:
             async with asyncio.timeout(START_DEADLINE_S):
-                answer = await _read_line(ours)
-            if answer.get("refused"):
-                raise PreloadRefused(answer["refused"], answer["reason"])
-            if not answer:
-                raise SpawnFailed(f"cannot start a template: it ended at once; see {os.fspath(log_path)}")
+                _check_ready(await _read_line(ours), log_path)
         except TimeoutError:
             await template.close()
             raise SpawnFailed(f"cannot start a template: preloading took longer than {START_DEADLINE_S:g} s") from None
@@ -68,9 +65,10 @@ class Template:
         return template
 
     async def spawn(self, spec: InstanceSpec) -> Shim:
-        """Start one instance; returns when its state is on disk. A program that cannot be executed shows in its exit record.
+        """Start one instance; returns when its state is on disk.
 
-        Raises SlotBusy when the slot is held, SpawnFailed for all else.
+        A program that cannot be executed shows in the exit record. Raises SlotBusy when the slot is held, SpawnFailed
+        for all else.
         """
         try:
             async with self._room, asyncio.timeout(SPAWN_DEADLINE_S):
@@ -78,7 +76,7 @@ class Template:
         except TimeoutError:
             raise SpawnFailed(f"cannot start {spec.instance_id}: no answer within {SPAWN_DEADLINE_S:g} s") from None
         if "busy" in answer:
-            raise SlotBusy(spec.instance_id, answer["busy"])
+            raise SlotBusy(spec.instance_id, await asyncio.to_thread(Slot(spec.slot_dir).lock_holders))
         if "error" in answer:
             raise SpawnFailed(f"cannot start {spec.instance_id}: {answer['error']}")
         if not answer:
@@ -122,7 +120,9 @@ class Template:
         self.closed.set()
 
 
-def _start_interpreter(fd: int, preload: tuple[str, ...], log_path: str | os.PathLike[str]) -> "subprocess.Popen[bytes]":
+def _start_interpreter(
+    fd: int, preload: tuple[str, ...], log_path: str | os.PathLike[str]
+) -> "subprocess.Popen[bytes]":
     environment = {name: os.environ[name] for name in TEMPLATE_ENVIRONMENT if name in os.environ}
     with open(log_path, "ab") as log:
         return subprocess.Popen(
@@ -136,6 +136,13 @@ def _start_interpreter(fd: int, preload: tuple[str, ...], log_path: str | os.Pat
             pass_fds=[fd],
             start_new_session=True,
         )
+
+
+def _check_ready(answer: dict[str, Any], log_path: str | os.PathLike[str]) -> None:
+    if "refused" in answer:
+        raise PreloadRefused(answer["refused"], answer["reason"])
+    if not answer:
+        raise SpawnFailed(f"cannot start a template: it ended at once; see {os.fspath(log_path)}")
 
 
 async def _read_line(sock: socket.socket) -> dict[str, Any]:

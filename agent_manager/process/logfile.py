@@ -1,14 +1,20 @@
 """The manager's side of an instance's log: the last lines, and all that follows, across rotation and adoption.
 
-Written by `logwriter`, in the shim.
+Written by `logwriter`, in the shim. Holds no file open between calls: a follower keeps a cursor, and that is all.
 """
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-READ_BYTES = 1 << 20  # per call: bounds what one follower costs the manager
+READ_BYTES = (
+    4 << 20
+)  # per call: bounds what a follower costs, and holds the longest line there can be (256 KiB, escaped)
+BLOCK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,103 @@ class LogLine:
 
 
 class LogReader:
-    """Reads `log`, `log.1`, … of one slot. Holds no file open; a cursor is all a follower must keep."""
+    """Reads `log`, `log.1`, … of one slot.
+
+    A cursor names a file by inode and first time stamp, for a new log likes to take the inode of one that went.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+
+    def tail(self, count: int) -> tuple[list[LogLine], str]:
+        """Read the last `count` lines, and the cursor behind them."""
+        lines: list[LogLine] = []
+        cursor = ""
+        with self._open_all() as files:
+            for file, identity in reversed(files):
+                found, end = _last_lines(file, count - len(lines))
+                cursor = cursor or f"{identity}-{end}"
+                lines[:0] = found
+                if len(lines) >= count:
+                    break
+        return lines, cursor
+
+    def read_since(self, cursor: str) -> tuple[list[LogLine], str]:
+        """Read on from `cursor` ("" is the oldest line there is): at most some MiB; no lines means the end was reached.
+
+        A follower that was so slow that its file has gone goes on with the oldest one left.
+        """
+        identity, _, end = cursor.rpartition("-")
+        lines: list[LogLine] = []
+        room = READ_BYTES
+        with self._open_all() as files:
+            known = [each for _, each in files]
+            start = known.index(identity) if identity in known else 0
+            offset = int(end) if identity in known else 0
+            for file, each in files[start:]:
+                data = os.pread(file.fileno(), room, offset)
+                data = data[: data.rfind(b"\n") + 1]  # a line that is being written is read the next time
+                lines.extend(_parse(data))
+                room -= len(data)
+                cursor = f"{each}-{offset + len(data)}"
+                if room < READ_BYTES // 2:  # what is left might not hold a line
+                    break
+                offset = 0
+        return lines, cursor
+
+    @contextlib.contextmanager
+    def _open_all(self) -> Iterator[list[tuple[BinaryIO, str]]]:
+        """Open all that have lines; the oldest is first in the list.
+
+        The newest is opened first: a rotation meanwhile then shows one file twice, and hides none.
+        """
+        files: dict[str, BinaryIO] = {}
+        number = 0
+        with contextlib.ExitStack() as stack:
+            while True:
+                name = f"{self.path}.{number}" if number else self.path
+                try:
+                    file = stack.enter_context(open(name, "rb"))
+                except FileNotFoundError:
+                    if number:
+                        break
+                else:
+                    if identity := _identify(file):
+                        files.setdefault(identity, file)
+                number += 1
+            yield [(file, identity) for identity, file in reversed(files.items())]
+
+
+def _identify(file: BinaryIO) -> str:
+    head = os.pread(file.fileno(), 40, 0)
+    if b"," not in head:
+        return ""
+    first_t = head.split(b",")[0].removeprefix(b'{"t":')
+    return f"{os.fstat(file.fileno()).st_ino}-{first_t.hex()}"
+
+
+def _last_lines(file: BinaryIO, count: int) -> tuple[list[LogLine], int]:
+    """Read backwards until `count` lines are there; also say where the last whole line ends."""
+    start = size = os.fstat(file.fileno()).st_size
+    blocks: list[bytes] = []
+    newlines = 0
+    while start > 0 and newlines <= count:
+        step = min(BLOCK_BYTES, start)
+        start -= step
+        blocks.insert(0, os.pread(file.fileno(), step, start))
+        newlines += blocks[0].count(b"\n")
+    data = b"".join(blocks)
+    whole = data[: data.rfind(b"\n") + 1]
+    end = size - (len(data) - len(whole))
+    if start > 0:
+        whole = whole[whole.find(b"\n") + 1 :]
+    return _parse(whole)[-count:], end
+
+
+def _parse(data: bytes) -> list[LogLine]:
+    lines = []
+    for line in data.split(b"\n"):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # torn by a power loss
+            entry = json.loads(line)
+            lines.append(LogLine(t=entry["t"], stream=entry["s"], text=entry["l"]))
+    return lines

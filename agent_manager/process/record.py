@@ -29,7 +29,7 @@ class _Record:
         """Read it; unknown fields, which a newer shim may add, are ignored. Raises ValueError."""
         data: Any = json.loads(text)
         if not isinstance(data, dict):
-            raise ValueError("cannot read a record: it is not a JSON object")
+            raise ValueError("cannot read a record: it is not a JSON object")  # noqa: TRY004 - as bad JSON is
         try:
             return cls(**{f.name: data[f.name] for f in fields(cls)})  # type: ignore[arg-type]  # dataclasses, as above
         except KeyError as missing:
@@ -81,7 +81,7 @@ def reserve(path: Path) -> None:
 
 
 def save(path: Path, record: _Record) -> None:
-    """Write `record` so that readers, and a machine that lost power, see all of it or the one before. Raises OSError."""
+    """Write `record`: readers, and a machine that lost power, see all of it or the one before. Raises OSError."""
     new = f"{os.fspath(path)}.new"
     data = record.to_json().encode()
     # Not truncated first: that would give the reserved space back.

@@ -1,7 +1,7 @@
 """The manager's side of a slot: who lives there, how the last one ended, who was left behind.
 
-A slot is a folder, `run/{agent}/{ordinal}/` {lock, state, exit, log}; its shim is the only one to write there. Nothing here waits
-but `Shim.wait` and `sweep_strays`; the latter and `lock_holders` look at every process: call them in a thread.
+A slot is a folder, `run/{agent}/{ordinal}/` {lock, state, exit, log}; its shim is the only one to write there. What
+looks at every process (`lock_holders`, `strays`, `sweep_strays`) takes milliseconds: call it in a thread.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from pathlib import Path
 from agent_manager.process import procfs
 from agent_manager.process.logfile import LogReader
 from agent_manager.process.record import SlotExit, SlotState
+from agent_manager.process.spec import SLOT_VARIABLE
 
-SLOT_VARIABLE = "OPMAS_SLOT"  # in the environment of each instance: exec'd strays are known by it
 SWEEP_DEADLINE_S = 5.0
 
 
@@ -55,10 +55,10 @@ class Slot:
         return [pid for pid in procfs.pids() if pid != os.getpid() and _holds(pid, lock)]
 
     def strays(self) -> list[int]:
-        """List the processes that belong to this slot, alive or not its shim: lock holders and bearers of its variable.
+        """List the processes that belong to this slot, a living shim among them.
 
-        A fork that left its session has the template's environment, but the lock; an exec'd program may have closed the lock, but
-        has the environment.
+        A fork that left its session shows the template's environment, but holds the lock; an exec'd program may have
+        closed the lock, but shows its environment.
         """
         marker = f"{SLOT_VARIABLE}={os.path.realpath(self.path)}\0".encode()
         marked = [pid for pid in procfs.pids() if pid != os.getpid() and _environ_has(pid, marker)]
@@ -111,7 +111,7 @@ class Shim:
 
     @property
     def alive(self) -> bool:
-        """Say whether the handle refers to a process; one that ended meanwhile still counts until `wait` has noticed."""
+        """Say whether the handle refers to a process; one that has ended counts until `wait` has noticed."""
         return self._pidfd is not None
 
     async def wait(self) -> SlotExit | None:

@@ -4,8 +4,11 @@ Standard library only: this is imported by the template, whose every import is p
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
+
+SLOT_VARIABLE = "OPMAS_SLOT"  # in the environment of each instance: exec'd strays are known by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,11 @@ class InstanceSpec:
     def instance_id(self) -> str:
         """Name the instance, e.g. `echo-0`."""
         return f"{self.agent_id}-{self.ordinal}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the instance finds in its environment."""
+        return self.env | {SLOT_VARIABLE: os.path.realpath(self.slot_dir)}
 
     def to_json(self) -> str:
         """Write it down for the shim."""
