@@ -42,19 +42,6 @@ class Package:
     error: ErrorBody | None = None
     duplicate_of: Path | None = None
 
-    @property
-    def preload(self) -> tuple[str, ...]:
-        """The modules to import before instances are forked."""
-        if self.manifest is None:
-            return ()
-        agno = ("agno.agent",) if self.manifest.runtime is Runtime.AGNO else ()
-        return tuple(dict.fromkeys((*agno, *self.manifest.preload)))
-
-    @property
-    def working_dir(self) -> Path:
-        """Where an instance runs."""
-        return self.folder / (self.manifest.working_dir if self.manifest else ".")
-
     def environment(self, host: Mapping[str, str]) -> dict[str, str]:
         """Read the env files and lay the manifest's environment over them; raise PackageInvalid when one is gone.
 
@@ -62,7 +49,7 @@ class Package:
         """
         if self.manifest is None:
             return {}
-        files = [_read_env_file(self.folder / name) for name in self.manifest.env_file]
+        files = [read_env_file(self.folder / name) for name in self.manifest.env_file]
         return merge_environment([*files, self.manifest.environment], host)
 
 
@@ -155,11 +142,14 @@ def _folder_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
 
 def _env_file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
     for name in manifest.env_file:
-        _read_env_file(folder / name)
-    yield from ()
+        try:
+            read_env_file(folder / name)
+        except PackageInvalid as error:
+            yield error.message
 
 
-def _read_env_file(path: Path) -> dict[str, str | None]:
+def read_env_file(path: Path) -> dict[str, str | None]:
+    """Read one env file; None stands for "as the host has it". Raise PackageInvalid naming file and line. Blocking."""
     try:
         return parse_env_file(_read_text(path), str(path))
     except ValueError as error:

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+")
@@ -58,12 +58,13 @@ def whole(minimum: int, maximum: int) -> BeforeValidator:
     """Accept a whole number between two bounds, both included."""
 
     def check(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-            bound = f"≥ {minimum}" if not isinstance(value, int) or value < minimum else f"≤ {maximum}"
-            raise ValueError(f"must be a whole number {bound}, got {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise ValueError(f"must be a whole number ≥ {minimum}, got {value!r}")
+        if value > maximum:
+            raise ValueError(f"must be a whole number ≤ {maximum}, got {value!r}")
         return value
 
-    return BeforeValidator(check, json_schema_input_type=int)
+    return BeforeValidator(check, json_schema_input_type=Annotated[int, Field(ge=minimum, le=maximum)])
 
 
 _DURATION_SCHEMA = {
