@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import setproctitle
 
@@ -91,10 +91,14 @@ def _adopt_environment(spec: InstanceSpec) -> None:
     time.tzset()
     sys.argv = [spec.instance_id]
     setproctitle.setproctitle(f"opmas: {spec.instance_id}")
-    for stream in (sys.stdout, sys.stderr):
-        # By line, or the last words before a kill are lost.
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    # New ones: the template's take the pipe for the file that was there. By line, or the last words before a kill are lost.
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout, sys.stderr = _writer(1), _writer(2)
     gc.enable()
+
+
+def _writer(fd: int) -> TextIO:
+    return os.fdopen(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _execute(spec: InstanceSpec) -> None:

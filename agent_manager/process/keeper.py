@@ -79,7 +79,8 @@ class Keeper:
     def open_gate(self) -> None:
         """Let the instance run, now that its state is on disk. Raises OSError when it cannot be: then it never runs."""
         record.save("state", self.state)
-        os.write(self._gate, b"+")
+        with contextlib.suppress(BrokenPipeError):  # it could not be set up: the exit record will say why
+            os.write(self._gate, b"+")
         os.close(self._gate)
 
     def keep(self) -> SlotExit:
