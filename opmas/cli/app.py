@@ -1,0 +1,94 @@
+"""The verbs of `opmas` and the one place where a command's end becomes an exit code.
+
+Verbs are named here and imported when called: modules of the command line import only stdlib and cyclopts at the top.
+"""
+
+import difflib
+import json
+import os
+import sys
+
+from cyclopts import App, CycloptsError
+
+from opmas import __version__
+from opmas.cli.failure import Exit, Failure
+
+_RUN, _AGENTS, _AUTHOR = "Run OPMAS", "Agents", "Write packages"
+
+_VERBS = (
+    (_RUN, "up", "up:up", "Start NATS, a manager and the API here, and keep them running."),
+    (_RUN, "down", "up:down", "Stop what `opmas up` started here."),
+    (_RUN, "status", "installation:status", "Show what runs in this OPMAS_HOME."),
+    (_RUN, "token", "installation:token", "Print the admin token."),
+    (_RUN, "env", "installation:env", 'Print shell exports for curl and the nats tool: eval "$(opmas env)".'),
+    (_AGENTS, "ls", "agents:ls", "List agents."),
+    (_AGENTS, "describe", "agents:describe", "Show an agent, its instances, and why it is what it is."),
+    (_AGENTS, "start", "control:start", "Start agents."),
+    (_AGENTS, "stop", "control:stop", "Stop agents."),
+    (_AGENTS, "restart", "control:restart", "Restart agents."),
+    (_AGENTS, "scale", "control:scale", "Set how many instances agents have: opmas scale echo 3."),
+    (_AGENTS, "wait", "control:wait", "Wait until an agent runs, or has stopped."),
+    (_AGENTS, "logs", "logs:logs", "Show what agents print."),
+    (_AGENTS, "events", "agents:events", "Show status changes and their causes."),
+    (_AUTHOR, "init", "authoring:init", "Write a new package to start from."),
+    (_AUTHOR, "validate", "authoring:validate", "Check packages without running them."),
+    (_AUTHOR, "schema", "authoring:schema", "Print a JSON Schema: of agent.yaml, or of a message."),
+    (_AUTHOR, "packages", "agents:packages", "List packages on disk, broken ones with their error."),
+)
+_SERVERS = (("manager", "The AgentManager."), ("api", "The management API."))
+
+
+def make_app() -> App:
+    """Put the verbs together."""
+    app = App(
+        name="opmas",
+        help="Keep fleets of AI agents running over NATS.",
+        version=__version__,
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+    )
+    for group, name, place, text in _VERBS:
+        app.command(f"opmas.cli.{place}", name=name, help=text, group=group)
+    for name, text in _SERVERS:
+        servers = App(name=name, help=text, group=_RUN)
+        servers.command(f"opmas.cli.servers:run_{name}", name="run", help="Run it in the foreground.")
+        app.command(servers)
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code."""
+    try:
+        _check_verb(arguments)
+        code = make_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return int(code or Exit.OK)
+    except Failure as failure:
+        return _report(failure, arguments)
+    except CycloptsError as error:
+        hint = f"see `opmas {' '.join([*(error.command_chain or ()), '--help'])}`"
+        return _report(Failure(" ".join(str(error).split()), hint, "usage"), arguments)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has enough. Without this, Python complains once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.BROKEN_PIPE
+
+
+def _check_verb(arguments: list[str]) -> None:
+    """Refuse an unknown verb here: to suggest one, cyclopts would import every command."""
+    verbs = [name for _, name, _, _ in _VERBS] + [name for name, _ in _SERVERS]
+    if not arguments or arguments[0].startswith("-") or arguments[0] in verbs:
+        return
+    near = difflib.get_close_matches(arguments[0], verbs, n=1)
+    hint = (f"did you mean '{near[0]}'? " if near else "") + "`opmas --help` lists all"
+    raise Failure(f"cannot '{arguments[0]}': no such command", hint, "usage")
+
+
+def _report(failure: Failure, arguments: list[str]) -> int:
+    sys.stderr.write(f"opmas: {failure.message}\n" + (f"  hint: {failure.hint}\n" if failure.hint else ""))
+    if "--json" in arguments:
+        body = {"code": failure.code, "message": failure.message, "hint": failure.hint}
+        sys.stdout.write(json.dumps({"error": body}, indent=2) + "\n")
+    return failure.exit

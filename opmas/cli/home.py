@@ -1,0 +1,54 @@
+"""Where this OPMAS is: the data directory, what `opmas up` wrote there, and the addresses and keys that follow.
+
+The environment (`OPMAS_URL`, `OPMAS_TOKEN`, `NATS_URL`, `NATS_CREDS`) stands above the files, so that one shell can
+talk to another machine's.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def home() -> Path:
+    """Tell the data directory."""
+    return Path(os.environ.get("OPMAS_HOME") or ".opmas").absolute()
+
+
+def up_record() -> dict[str, Any]:
+    """Read what `opmas up` wrote of itself (`url`, `nats_url`, `pids`); empty when it did not run here."""
+    try:
+        record = json.loads((home() / "up.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # absent, or from something else than `up`: then there is nothing to go by
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def api_url() -> str:
+    """Tell where the management API listens."""
+    url = os.environ.get("OPMAS_URL") or up_record().get("url")
+    return str(url or f"http://127.0.0.1:{os.environ.get('OPMAS_API__PORT') or 8000}").rstrip("/")
+
+
+def token() -> str:
+    """Return the admin token; empty when there is none to be found."""
+    if given := os.environ.get("OPMAS_TOKEN"):
+        return given
+    try:
+        return (home() / "admin.token").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def nats_url() -> str:
+    """Tell where NATS listens."""
+    url = os.environ.get("OPMAS_NATS__URL") or os.environ.get("NATS_URL") or up_record().get("nats_url")
+    return str(url or f"nats://127.0.0.1:{os.environ.get('OPMAS_NATS__PORT') or 4222}")
+
+
+def nats_creds() -> Path | None:
+    """Tell the credentials file for publishers, if there is one."""
+    if given := os.environ.get("NATS_CREDS"):
+        return Path(given)
+    own = home() / "nats" / "cli.creds"
+    return own if own.exists() else None

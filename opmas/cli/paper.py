@@ -1,0 +1,134 @@
+"""What commands print: tables that fit the terminal, colours where they are welcome, one JSON document, notes.
+
+Tables are set by hand: importing rich takes 0.1 s, a third of what `opmas ls` may take. Into a pipe nothing is cut and
+nothing is coloured.
+"""
+
+import json
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import TextIO
+
+_COLOURS = {"running": "32", "starting": "33", "inactive": "33", "stopped": "2", "error": "31"}
+_PREFIXES = ("36", "33", "32", "35", "34", "31")
+_GAP = "  "
+_NARROWEST = 8
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether colours are welcome on `stream` (see no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str, stream: TextIO = sys.stdout) -> str:
+    """Colour `text` by an SGR code where colours are welcome."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour and coloured(stream) else text
+
+
+def prefix(name: str, number: int) -> str:
+    """Colour the name before a line, the same way for the same number."""
+    return paint(name, _PREFIXES[number % len(_PREFIXES)])
+
+
+def document(value: object) -> None:
+    """Print the one JSON document of a command."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def line(text: str = "") -> None:
+    """Print a line for people, without the control characters that somebody may have put into a name."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """Say something beside the result."""
+    sys.stderr.write(text + "\n")
+
+
+def plain(text: object) -> str:
+    """Return `text` on one line, without control characters: what agents say must not drive the terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print columns under `head`; in a terminal, the widest are cut until a row fits."""
+    cells = [[plain("-" if cell in {None, ""} else cell) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip_longest(head, *cells, fillvalue="")]
+    if sys.stdout.isatty():
+        _fit(widths, shutil.get_terminal_size().columns - len(_GAP) * (len(head) - 1))
+    line(_row(head, widths, bold=True))
+    for row in cells:
+        line(_row(row, widths))
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], *, bold: bool = False) -> str:
+    shown = [_cut(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    padded = [cell + " " * (width - _width(cell)) for cell, width in zip(shown, widths, strict=True)]
+    padded[-1] = padded[-1].rstrip()
+    return _GAP.join(paint(text, "1" if bold else _COLOURS.get(text.strip(), "")) for text in padded)
+
+
+def _fit(widths: list[int], room: int) -> None:
+    while sum(widths) > room and max(widths) > _NARROWEST:
+        widest = widths.index(max(widths))
+        widths[widest] -= 1
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def _cut(text: str, width: int) -> str:
+    if _width(text) <= width:
+        return text
+    while _width(text) > width - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+def status(word: str) -> str:
+    """Colour a status."""
+    return paint(word, _COLOURS.get(word, ""))
+
+
+def when(text: str | None) -> str:
+    """Show a timestamp as local time, with the day only if it is not today."""
+    if not text:
+        return "-"
+    then = moment(text).astimezone()
+    return then.strftime("%H:%M:%S" if then.date() == datetime.now(UTC).astimezone().date() else "%Y-%m-%d %H:%M:%S")
+
+
+def moment(text: str) -> datetime:
+    """Read a timestamp of the API (Python 3.11 reads its `Z`)."""
+    return datetime.fromisoformat(text)
+
+
+def duration(seconds: float | None) -> str:
+    """Show seconds in their largest two units: `3d4h`, `5m12s`, `7s`."""
+    if seconds is None:
+        return "-"
+    left, parts = int(seconds), list[str]()
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2])
+
+
+def size(count: float | None) -> str:
+    """Show bytes in the unit that leaves at most three digits before the point."""
+    if count is None:
+        return "-"
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit in {"B", "KB"} else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TB"
