@@ -7,16 +7,32 @@ database does not answer": only the second means that trying again later may hel
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from opmas.wire.errors import Conflict, DatabaseUnavailable, InvalidRequest, OpmasError
 
-CONNECT_TIMEOUT_S = 5.0
-STATEMENT_TIMEOUT_S = 5.0  # the server's and the driver's own limit; what hangs beyond it is cut by the next two
-TRANSACTION_TIMEOUT_S = 6.0
-CALL_TIMEOUT_S = 9.0  # of a caller, waiting in line for the writer included
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long to wait for a database, in seconds."""
+
+    connect: float = 5.0
+    """For a connection, or for the lock that a writer needs."""
+    statement: float = 5.0
+    """For one statement: the limit of the server and of the driver."""
+
+    @property
+    def transaction(self) -> float:
+        """For what hangs beyond that, where neither server nor driver can tell."""
+        return max(self.connect, self.statement) * 1.2
+
+    @property
+    def call(self) -> float:
+        """For a caller of ours, time in the writer's queue included: 9 s, below the 10 s that we promise."""
+        return max(self.connect, self.statement) * 1.8
+
 
 HINT = "check that the database runs and that OPMAS_DATABASE__URL points to it; agents keep running meanwhile"
 
@@ -24,7 +40,7 @@ HINT = "check that the database runs and that OPMAS_DATABASE__URL points to it; 
 _DATA_EXCEPTION = "22"
 
 
-_DRIVER_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, OSError)
+_DRIVER_ERRORS = (SQLAlchemyError, sqlite3.Error, OSError)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_manager.store import lease, migrate, records
 from agent_manager.store.engine import make_engine
-from agent_manager.store.faults import TRANSACTION_TIMEOUT_S, translated
+from agent_manager.store.faults import Deadlines, translated
 from agent_manager.store.rows import AgentRow, AuditRow, EventRow, InstanceRow, NodeRow
 from agent_manager.store.schema import AGENTS, AUDIT, EVENTS, INSTANCES, NODES
 from agent_manager.store.writer import Change, T, Writer
@@ -24,19 +24,22 @@ from agent_manager.store.writer import Change, T, Writer
 class Store:
     """The one door to the manager's database: `async with Store.open(url) as store: await store.migrate()`."""
 
-    def __init__(self, url: str, engine: AsyncEngine) -> None:
+    def __init__(self, url: str, engine: AsyncEngine, deadlines: Deadlines) -> None:
         self._url = url
         self._engine = engine
-        self._writer = Writer(engine)
+        self._deadlines = deadlines
+        self._writer = Writer(engine, deadlines)
         self._tasks = asyncio.TaskGroup()
 
     @classmethod
-    def open(cls, url: str, pool_size: int = 5, max_overflow: int = 10) -> Self:
+    def open(cls, url: str, pool_size: int = 5, max_overflow: int = 10, timeout_s: float = 5.0) -> Self:
         """Prepare a store on `sqlite:///path` or `postgresql://…`; it connects on first use.
 
-        Raises `InvalidRequest` if the URL names no database that OPMAS can use.
+        A connection or a statement may take `timeout_s`, a whole call not twice that. Raises `InvalidRequest` if the
+        URL names no database that OPMAS can use.
         """
-        return cls(url, make_engine(url, pool_size, max_overflow))
+        deadlines = Deadlines(timeout_s)
+        return cls(url, make_engine(url, pool_size, max_overflow, deadlines), deadlines)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -58,7 +61,7 @@ class Store:
 
         Raises `Conflict` if the database was made by a newer OPMAS, or its server is too old.
         """
-        await migrate.to_newest(self._url)
+        await migrate.to_newest(self._url, self._deadlines)
 
     async def ping(self) -> None:
         """Ask the database for a sign of life."""
@@ -162,9 +165,12 @@ class Store:
         if after is not None:
             query = query.where(table.c.id > after)
         rows = list(await self._read(f"load the {table.name}", query))
-        return rows[::-1] if newest_first else rows
+        if newest_first:
+            rows.reverse()
+        return rows
 
     async def _read(self, doing: str, query: Select[Any]) -> Sequence[Row[Any]]:
         with translated(doing):
-            async with asyncio.timeout(TRANSACTION_TIMEOUT_S), self._engine.connect() as connection:
-                return (await connection.execute(query)).all()
+            async with asyncio.timeout(self._deadlines.transaction), self._engine.connect() as connection:
+                rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+        return rows

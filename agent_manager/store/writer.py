@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent_manager.store.engine import WRITES
-from agent_manager.store.faults import CALL_TIMEOUT_S, TRANSACTION_TIMEOUT_S, is_outage, translated
+from agent_manager.store.faults import Deadlines, is_outage, translated
 from opmas.wire.errors import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -42,8 +42,9 @@ class _Entry:
 class Writer:
     """The one place that writes: a queue of changes and the task that commits them, in the order they came."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, deadlines: Deadlines) -> None:
         self._engine = engine.execution_options(**{WRITES: True})
+        self._deadlines = deadlines
         self._queue: deque[_Entry] = deque()
         self._wake = asyncio.Event()
         self._closed = False
@@ -60,7 +61,7 @@ class Writer:
         self._queue.append(entry)
         self._wake.set()
         with translated(doing):
-            async with asyncio.timeout(CALL_TIMEOUT_S):
+            async with asyncio.timeout(self._deadlines.call):
                 result: T = await entry.answer
         return result
 
@@ -99,5 +100,5 @@ class Writer:
                 entry.resolve(result)
 
     async def _transact(self, changes: list[Change[Any]]) -> list[Any]:
-        async with asyncio.timeout(TRANSACTION_TIMEOUT_S), self._engine.begin() as connection:
+        async with asyncio.timeout(self._deadlines.transaction), self._engine.begin() as connection:
             return [await change(connection) for change in changes]
