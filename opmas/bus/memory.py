@@ -51,12 +51,21 @@ class MemorySubscription:
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def drain(self) -> None:
-        """Take no more, and return when all that was taken is handled; the caller sets the deadline."""
-        self._bus.forget(self)
+    @property
+    def busy(self) -> bool:
+        """Whether messages are waiting or being handled."""
+        return bool(self._waiting) or self.in_flight > 0
+
+    async def settle(self) -> None:
+        """Wait until all that was taken is handled."""
         while self._waiting:
             await asyncio.wait(self._waiting)
         await self._delivery.settle()
+
+    async def drain(self) -> None:
+        """Take no more, and return when all that was taken is handled; the caller sets the deadline."""
+        self._bus.forget(self)
+        await self.settle()
 
     def abandon(self) -> int:
         """Cancel the handling of what is in flight; say how many messages that were."""
@@ -139,6 +148,15 @@ class MemoryBus:
         """Deliver nothing more to `subscription`."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
+
+    def sent_on(self, subject: str) -> list[Msg]:
+        """Return what was sent so far on `subject`, which may hold wildcards."""
+        return [msg for msg in self.sent if matches(subject, msg.subject)]
+
+    async def settle(self) -> None:
+        """Wait until nobody handles anything, what handlers sent meanwhile included; the caller sets the deadline."""
+        while busy := [each for each in self._subscriptions if each.busy]:
+            await busy[0].settle()
 
     async def flush(self, timeout_s: float = 5.0) -> None:
         """Return at once: nothing here waits to be sent."""

@@ -1,0 +1,42 @@
+"""An agent's config: the file the manager wrote, `{config, schema}`, and what may replace it while the agent runs."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+from pydantic_core import from_json
+
+from opmas.wire.errors import InvalidRequest
+from opmas.wire.manifest.config import config_problems
+
+Config = dict[str, JsonValue]
+
+
+class ConfigSource:
+    """The file, if there is one, and the schema that any config of this agent must satisfy."""
+
+    def __init__(self, file: Path | None = None, schema: Config | None = None) -> None:
+        self._file = file
+        self._schema = schema or {}
+
+    def read(self) -> Config:
+        """Read the file and check what it says. Raises `InvalidRequest`."""
+        if self._file is None:
+            return {}
+        try:
+            content: Any = from_json(self._file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(f"cannot read the config {self._file}: {error}") from error
+        if not isinstance(content, dict) or not isinstance(content.get("config", {}), dict):
+            raise InvalidRequest(f"cannot read the config {self._file}: it has to be {{config, schema}}")
+        self._schema = content.get("schema") or {}
+        return self.checked(content.get("config", {}))
+
+    def checked(self, config: Config) -> Config:
+        """Return `config` if the schema allows it. Raises `InvalidRequest` with every problem."""
+        problems = config_problems(self._schema, config)
+        if problems:
+            raise InvalidRequest(
+                "cannot use this config: " + "; ".join(problems), "The schema stands in agent.yaml under config.schema."
+            )
+        return config
