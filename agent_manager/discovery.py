@@ -59,7 +59,7 @@ class AgentDiscovery:
         self._loaded: dict[Path, Package] = {}  # as read from disk, each folder for itself
         self._known: dict[Path, Package] = {}  # with duplicates told apart
         self._missing_since: dict[Path, float] = {}
-        self._warned = False
+        self._warned = ""
 
     @property
     def packages(self) -> tuple[Package, ...]:
@@ -75,9 +75,8 @@ class AgentDiscovery:
         async with self._looking:
             found = await asyncio.to_thread(_read_all, self._dir, dict(self._loaded))
             if found is None:
-                self._warn_once()
+                self._warn_once(f"cannot read the packages folder {self._dir}: create it, or set OPMAS_PACKAGES")
                 return PackagesChanged()
-            self._warned = False
             self._keep_the_briefly_missing(found)
             known = _settle_names(found, self._known)
             difference = _difference(self._known, known)
@@ -106,8 +105,8 @@ class AgentDiscovery:
                 self._touched.set()
                 try:
                     await self._watch_while(identity)
-                except OSError as error:
-                    logger.warning("cannot watch %s (%s): looking at it every second", self._dir, error)
+                except (OSError, RuntimeError) as error:  # no watches left; or what watchfiles did not expect
+                    self._warn_once(f"cannot watch {self._dir}, looking at it every second: {error}")
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _watch_while(self, identity: tuple[int, int]) -> None:
@@ -144,10 +143,10 @@ class AgentDiscovery:
             else:
                 del self._missing_since[folder]
 
-    def _warn_once(self) -> None:
-        if not self._warned:
-            logger.warning("cannot read the packages folder %s: create it, or set OPMAS_PACKAGES", self._dir)
-        self._warned = True
+    def _warn_once(self, words: str) -> None:
+        if words != self._warned:
+            logger.warning(words)
+        self._warned = words
 
 
 def _is_skipped(folder: str) -> bool:
