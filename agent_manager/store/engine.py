@@ -1,5 +1,7 @@
 """From `OPMAS_DATABASE__URL` to an engine whose connections are durable, bounded in time and in the right schema."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,13 @@ def make_engine(url: str, pool_size: int, max_overflow: int, deadlines: Deadline
             return _postgresql(parsed, pool, deadlines)
         case other:
             raise InvalidRequest(f"cannot use the database URL: OPMAS does not speak {other}", _HINT)
+
+
+async def dispose(engine: AsyncEngine, deadlines: Deadlines) -> None:
+    """Close the engine's connections; a database that does not even answer a goodbye is left without one."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(deadlines.connect):
+            await engine.dispose()
 
 
 def _parsed(url: str) -> URL:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent_manager.store.engine import SCHEMA, WRITES, make_engine
+from agent_manager.store.engine import SCHEMA, WRITES, dispose, make_engine
 from agent_manager.store.faults import Deadlines, translated
 from opmas.wire.errors import Conflict
 
@@ -48,7 +48,7 @@ async def _upgrade(url: str, deadlines: Deadlines) -> None:
                 limit.reschedule(asyncio.get_running_loop().time() + _UPGRADE_TIMEOUT_S)
                 await connection.run_sync(_run_alembic)
     finally:
-        await engine.dispose()
+        await dispose(engine, deadlines)
 
 
 async def _lock(connection: AsyncConnection) -> None:

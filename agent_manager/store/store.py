@@ -14,7 +14,7 @@ from sqlalchemy import Row, Select, Table, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_manager.store import lease, migrate, records
-from agent_manager.store.engine import make_engine
+from agent_manager.store.engine import dispose, make_engine
 from agent_manager.store.faults import Deadlines, translated
 from agent_manager.store.rows import AgentRow, AuditRow, EventRow, InstanceRow, NodeRow
 from agent_manager.store.schema import AGENTS, AUDIT, EVENTS, INSTANCES, NODES
@@ -38,7 +38,7 @@ class Store:
         A connection or a statement may take `timeout_s`, a whole call not twice that. Raises `InvalidRequest` if the
         URL names no database that OPMAS can use.
         """
-        deadlines = Deadlines(timeout_s)
+        deadlines = Deadlines(connect=timeout_s, statement=timeout_s)
         return cls(url, make_engine(url, pool_size, max_overflow, deadlines), deadlines)
 
     async def __aenter__(self) -> Self:
@@ -54,10 +54,12 @@ class Store:
         try:
             await self._tasks.__aexit__(None, None, None)
         finally:
-            await self._engine.dispose()
+            await dispose(self._engine, self._deadlines)
 
     async def migrate(self) -> None:
         """Bring the tables to this version's form; several managers may do so at once.
+
+        Once it holds the database's lock and has tables to change, it may take as long as that takes, up to five minutes.
 
         Raises `Conflict` if the database was made by a newer OPMAS, or its server is too old.
         """

@@ -55,6 +55,16 @@ async def test_a_frozen_postgresql_hangs_nobody(postgres: Postgres, postgres_url
         assert len(await store.add_events([EVENT])) == 1
 
 
+async def test_a_store_on_a_frozen_postgresql_can_be_closed(postgres: Postgres, postgres_url: str) -> None:
+    try:
+        async with asyncio.timeout(10), Store.open(postgres_url, timeout_s=TIMEOUT_S) as store:
+            await store.migrate()
+            await asyncio.gather(store.ping(), store.ping(), store.add_events([EVENT]))
+            postgres.pause()
+    finally:
+        postgres.resume()
+
+
 async def test_a_server_that_accepts_and_says_nothing_hangs_nobody() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts, nobody reads
         url = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/d"
