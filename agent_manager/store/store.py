@@ -59,7 +59,7 @@ class Store:
     async def migrate(self) -> None:
         """Bring the tables to this version's form; several managers may do so at once.
 
-        Once it holds the database's lock and has tables to change, it may take as long as that takes, up to five minutes.
+        Once it has the database's lock and tables to change, it may take as long as that takes, up to five minutes.
 
         Raises `Conflict` if the database was made by a newer OPMAS, or its server is too old.
         """
@@ -95,6 +95,10 @@ class Store:
     async def delete_agent(self, agent_id: str) -> None:
         """Forget an agent's instances and leave its tombstone; saving it again with `deleted=False` brings it back."""
         await self._writer.write(f"delete agent {agent_id}", records.delete_agent(agent_id))
+
+    async def forget_agent(self, agent_id: str) -> None:
+        """Remove an agent and its instances without a trace but its history: should its package return, it is new."""
+        await self._writer.write(f"forget agent {agent_id}", records.forget_agent(agent_id))
 
     async def save_instances(self, rows: Sequence[InstanceRow]) -> None:
         """Insert or replace instances in one transaction; those of an agent deleted meanwhile are left out."""
