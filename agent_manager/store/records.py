@@ -52,6 +52,16 @@ def delete_agent(agent_id: str) -> Change[None]:
     return change
 
 
+def forget_agent(agent_id: str) -> Change[None]:
+    """Delete an agent and its instances."""
+
+    async def change(connection: AsyncConnection) -> None:
+        await connection.execute(delete(INSTANCES).where(INSTANCES.c.agent_id == agent_id))
+        await connection.execute(delete(AGENTS).where(AGENTS.c.id == agent_id))
+
+    return change
+
+
 def save_instances(rows: Sequence[InstanceRow]) -> Change[None]:
     """Insert or replace the instances of agents that are still there."""
 

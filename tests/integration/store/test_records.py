@@ -100,6 +100,17 @@ async def test_a_deleted_agent_leaves_a_tombstone_that_takes_no_instances(store:
     assert [row.agent_id for row in await store.instances()] == ["other"]
 
 
+async def test_a_forgotten_agent_leaves_nothing_but_its_history(store: Store) -> None:
+    await store.save_agent(ECHO)
+    await store.save_instances([FIRST])
+    ids = await store.add_events([event()])
+
+    await store.forget_agent("echo")
+
+    assert (await store.agents(), await store.instances()) == ([], [])
+    assert [row.id for row in await store.events("echo")] == ids
+
+
 async def test_scaling_down_forgets_the_instances_above(store: Store) -> None:
     await store.save_agent(ECHO)
     await store.save_instances([replace(FIRST, ordinal=ordinal) for ordinal in range(4)])
