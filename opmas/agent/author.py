@@ -16,10 +16,13 @@ from pydantic import JsonValue
 from opmas.agent import handlers
 from opmas.agent.handlers import F
 from opmas.agent.message import Data, Message, encode
+from opmas.bus import Bus
 from opmas.wire.errors import DeadlineExceeded, InvalidRequest
 from opmas.wire.messages import Progress
 
 if TYPE_CHECKING:
+    from nats.js import JetStreamContext
+
     from opmas.agent.instance import Instance
 
 HOOKS = ("start", "stop", "health_check", "collect_metrics", "on_config_changed")
@@ -139,6 +142,13 @@ class Agent:
         """Ask on `subject` and return the first answer. Raises `NoResponders`, `DeadlineExceeded`, `BusUnavailable`."""
         bus = self._running.bus
         return Message(await bus.request(subject, encode(data), timeout_s), bus)
+
+    def jetstream(self) -> "JetStreamContext":
+        """JetStream, as far as the credentials of this agent allow; not in the test harness."""
+        bus = self._running.bus
+        if not isinstance(bus, Bus):
+            raise TypeError("JetStream needs a NATS server: the bus in memory has none")
+        return bus.jetstream()
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far a long piece of work has come; shown with the next heartbeat."""

@@ -14,46 +14,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nats import errors
-from nats.aio.subscription import Subscription as NatsSubscription
 
 from opmas.bus import correlation
 from opmas.bus.client import SafeClient, next_server
 from opmas.bus.credentials import CredentialsFile
 from opmas.bus.delivery import Delivery, Handler, Msg
-from opmas.bus.errors import BusUnavailable, NoResponders
+from opmas.bus.errors import BusUnavailable, NoResponders, refusal
 from opmas.bus.payload import Payload, encoded, error_headers
-from opmas.wire.errors import DeadlineExceeded, InvalidRequest, OpmasError, PermissionDenied
+from opmas.bus.subscription import Subscription
+from opmas.wire.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg as NatsMsg
     from nats.js import JetStreamContext
 
 logger = logging.getLogger(__name__)
-
-
-class Subscription:
-    """Interest in a subject, kept over reconnects."""
-
-    def __init__(self, subscription: NatsSubscription, delivery: Delivery) -> None:
-        self._subscription = subscription
-        self._delivery = delivery
-
-    @property
-    def in_flight(self) -> int:
-        """How many of its messages are being handled now."""
-        return self._delivery.in_flight
-
-    async def drain(self) -> None:
-        """Take no more, and return when all that was taken is handled; the caller sets the deadline."""
-        try:
-            await self._subscription.drain()  # type: ignore[no-untyped-call]  # nats-py left it bare
-        except errors.Error as error:  # no connection to unsubscribe from: nothing more can come in either
-            logger.debug("cannot unsubscribe from %s: %s", self._subscription.subject, error)
-        await self._delivery.settle()
-
-    def abandon(self) -> int:
-        """Cancel the handling of what is in flight; say how many messages that were."""
-        return self._delivery.abandon()
 
 
 class Bus:
@@ -139,9 +114,9 @@ class Bus:
                 **options,
             )
         except (OSError, errors.Error) as error:
-            refusal = _refusal(error, self._url)
-            if refusal is not None:
-                raise refusal from error
+            refused = refusal(error, self._url)
+            if refused is not None:
+                raise refused from error
             return False
         return True
 
@@ -241,7 +216,7 @@ class Bus:
         subscription = await self._client.subscribe(
             subject, queue=queue, cb=hand_over, pending_msgs_limit=65_536, pending_bytes_limit=64 * 1024 * 1024
         )
-        return Subscription(subscription, delivery)
+        return Subscription(self._client, subscription, delivery)
 
     async def flush(self, timeout_s: float = 5.0) -> None:
         """Return when the server has seen all that was sent, subscriptions included. Raises `BusUnavailable`."""
@@ -279,25 +254,6 @@ class Bus:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def _refusal(error: Exception, url: str) -> OpmasError | None:
-    """Tell what trying again cannot mend; None for an error that may pass."""
-    if isinstance(error, errors.InvalidUserCredentialsError):
-        return PermissionDenied(
-            "cannot connect to NATS: the credentials file holds no user JWT and seed",
-            "It has the form that `nsc generate creds` writes.",
-        )
-    if isinstance(error, FileNotFoundError):
-        return PermissionDenied(f"cannot connect to NATS: there is no credentials file {error.filename}")
-    if "authorization" in str(error).lower():
-        return PermissionDenied(
-            f"cannot connect to NATS at {url}: the server refused the credentials",
-            "Check user and password or the credentials file; credentials also expire.",
-        )
-    if "invalid connect url" in str(error):
-        return InvalidRequest(f"cannot connect to NATS: {url!r} is not an address", "It looks like nats://host:4222.")
-    return None
 
 
 def _without_secrets(url: str) -> str:

@@ -6,7 +6,9 @@ OpmasError
 └── PayloadTooLarge  413
 """
 
-from opmas.wire.errors import OpmasError
+from nats import errors
+
+from opmas.wire.errors import InvalidRequest, OpmasError, PermissionDenied
 
 
 class BusUnavailable(OpmasError):
@@ -25,3 +27,22 @@ class PayloadTooLarge(OpmasError):
     """The message is larger than the server takes; sending it would have cost the connection."""
 
     code, status = "payload_too_large", 413
+
+
+def refusal(error: Exception, url: str) -> OpmasError | None:
+    """Tell what trying again cannot mend; None for an error that may pass."""
+    if isinstance(error, errors.InvalidUserCredentialsError):
+        return PermissionDenied(
+            "cannot connect to NATS: the credentials file holds no user JWT and seed",
+            "It has the form that `nsc generate creds` writes.",
+        )
+    if isinstance(error, FileNotFoundError):
+        return PermissionDenied(f"cannot connect to NATS: there is no credentials file {error.filename}")
+    if "authorization" in str(error).lower():
+        return PermissionDenied(
+            f"cannot connect to NATS at {url}: the server refused the credentials",
+            "Check user and password or the credentials file; credentials also expire.",
+        )
+    if "invalid connect url" in str(error):
+        return InvalidRequest(f"cannot connect to NATS: {url!r} is not an address", "It looks like nats://host:4222.")
+    return None
