@@ -53,9 +53,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
+async def ignore(_: Exception) -> None:
+    """The server is not there yet: the client tries again, until the test's own deadline."""
+
+
 @asynccontextmanager
 async def listening(url: str, subject: str) -> AsyncIterator[Any]:
-    client = await nats.connect(url, max_reconnect_attempts=50, reconnect_time_wait=0.1, connect_timeout=5)
+    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=ignore)
     try:
         yield await client.subscribe(subject)
     finally:
