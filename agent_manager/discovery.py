@@ -119,10 +119,13 @@ class AgentDiscovery:
             yield_on_timeout=True,
             ignore_permission_denied=True,
         )
+        in_place = False
         async with aclosing(changes):
             async for change in changes:
-                if change:
+                # The first answer says that the watch is in place: what happened before it is looked for once.
+                if change or not in_place:
                     self._touched.set()
+                in_place = True
                 if await asyncio.to_thread(_identity, self._dir) != identity:
                     return
 

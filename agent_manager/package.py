@@ -49,7 +49,7 @@ class Package:
         """
         if self.manifest is None:
             return {}
-        files = [read_env_file(self.folder / name) for name in self.manifest.env_file]
+        files = [_read_env_file(self.folder / name) for name in self.manifest.env_file]
         return merge_environment([*files, self.manifest.environment], host)
 
 
@@ -143,12 +143,12 @@ def _folder_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
 def _env_file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
     for name in manifest.env_file:
         try:
-            read_env_file(folder / name)
+            _read_env_file(folder / name)
         except PackageInvalid as error:
             yield error.message
 
 
-def read_env_file(path: Path) -> dict[str, str | None]:
+def _read_env_file(path: Path) -> dict[str, str | None]:
     """Read one env file; None stands for "as the host has it". Raise PackageInvalid naming file and line. Blocking."""
     try:
         return parse_env_file(_read_text(path), str(path))
