@@ -91,7 +91,7 @@ def _adopt_environment(spec: InstanceSpec) -> None:
     time.tzset()
     sys.argv = [spec.instance_id]
     setproctitle.setproctitle(f"opmas: {spec.instance_id}")
-    # New ones: the template's take the pipe for the file that was there. By line, or the last words before a kill are lost.
+    # New ones: the template's take the pipe for the file that was there. By line, or last words before a kill are lost.
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout, sys.stderr = _writer(1), _writer(2)
     gc.enable()

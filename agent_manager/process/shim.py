@@ -108,6 +108,7 @@ def _take_lock(request: socket.socket) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        os.close(lock)  # before the manager looks who has it open
         _answer(request, {"busy": True})
         raise SlotLocked from None
     return lock

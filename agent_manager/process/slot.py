@@ -7,6 +7,7 @@ looks at every process (`lock_holders`, `strays`, `sweep_strays`) takes millisec
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -165,8 +166,8 @@ def _open_process(pid: int, ticks: int) -> int | None:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return None
-    # Checked after opening: from here on the pid cannot pass to another without our seeing it.
-    if procfs.start_ticks(pid) == ticks:
+    # Checked after opening: from here on the pid cannot pass to another without our seeing it. A zombie is gone.
+    if procfs.start_ticks(pid) == ticks and not select.select([pidfd], [], [], 0)[0]:
         return pidfd
     os.close(pidfd)
     return None
