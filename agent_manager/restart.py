@@ -1,14 +1,16 @@
 """The restart policy: what to do about an instance that ended by itself. Pure.
 
-The first end of an instance that was ready is answered at once; the next with 1, 2, 4 … seconds, early and late crashes
-alike, until 60 seconds of health clear the record. Too many starts within the window without such health are a crash loop.
+The first end of an instance that was ready is answered at once; the next with 1, 2, 4 … seconds, early and late
+crashes alike, until 60 seconds of health clear the record. Too many starts within the window without such health are
+a crash loop.
 """
 
 import random
 from dataclasses import dataclass, field
 
 from agent_manager.lifecycle import Event
-from opmas.wire.manifest import Restart, RestartCondition
+from opmas.wire.manifest import RestartCondition
+from opmas.wire.manifest.sections import Restart
 
 # After this long in health a crash is news, not part of a series.
 HEALTHY_AFTER_S = 60.0
@@ -53,11 +55,11 @@ def decide(policy: Restart, record: CrashRecord, *, succeeded: bool, was_ready: 
         record.clear()
     failures = len(record.launches)
     if failures >= policy.max_attempts:
-        window = f"{policy.window_s:g} s"
+        window = f"{policy.window:g} s"
         return Decision(
             Event.ENDED_FAILED, reason=f"crash_loop: {failures} starts within {window} without 60 s of health"
         )
     if failures <= 1 and was_ready:
         return Decision(Event.ENDED_RETRY)
-    delay = min(policy.delay_s * 2 ** max(failures - 2, 0), policy.max_delay_s)
+    delay = min(policy.delay * 2 ** max(failures - 2, 0), policy.max_delay)
     return Decision(Event.ENDED_RETRY, delay_s=delay * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  # no secret

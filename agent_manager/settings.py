@@ -1,4 +1,4 @@
-"""The manager's settings: `config/agent_manager.yaml`, and above it `OPMAS_MANAGER__*` for what stands under `service`."""
+"""The manager's settings: `config/agent_manager.yaml`, and above it `OPMAS_MANAGER__*` for its `service` section."""
 
 import os
 import socket
@@ -11,6 +11,9 @@ from pydantic_settings import SettingsConfigDict
 from opmas import __version__
 from opmas.settings import LogLevel, Section, Settings
 from opmas.wire.ids import is_agent_id
+
+
+CONFIG_FILE = Path("config/agent_manager.yaml")
 
 
 def _node_name() -> str:

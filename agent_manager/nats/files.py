@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_private(path: Path, text: str, *, durable: bool = False) -> None:
-    """Replace `path` by a 0600 file holding `text`; `durable` makes it survive a power loss (for what is not made anew)."""
+    """Replace `path` by a 0600 file holding `text`; `durable` makes it survive a power loss."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with os.fdopen(fd, "w") as file:

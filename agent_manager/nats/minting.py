@@ -60,7 +60,7 @@ class Mint:
     """Makes users of one account, each role signed by its own key.
 
     `scoped` keys carry their role's template in the account's JWT, and the server refuses any token that brings
-    permissions along; with an unscoped key (an account on someone's own server) the permissions are written into each token.
+    permissions along; with an unscoped key (an account on someone's own server) each token carries its permissions.
     """
 
     def __init__(

@@ -33,7 +33,8 @@ class Login:
     """What one client needs to connect.
 
     `user` is the public key of a minted user and empty for a shared login; `expires_at` and `renew_at` are unix
-    seconds, None when there is nothing to renew.
+    seconds, None when there is nothing to renew. A shared user name and password also stand in `url`, quoted; nats-py
+    does not unquote them, so pass them on beside it.
     """
 
     url: str = field(repr=False)
@@ -42,12 +43,16 @@ class Login:
     user: str = ""
     expires_at: float | None = None
     renew_at: float | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that tell a process how to connect."""
         found = {"NATS_URL": self.url, "NATS_INBOX_PREFIX": self.inbox_prefix}
         if self.creds is not None:
             found["NATS_CREDS"] = str(self.creds)
+        if self.username and self.password:
+            found |= {"NATS_USER": self.username, "NATS_PASSWORD": self.password}
         return found
 
 
@@ -231,8 +236,9 @@ class SharedSource(_Source):
     """One login for everybody: a creds file, or user and password. Nothing keeps agents from each other's subjects."""
 
     def __init__(self, url: str, *, creds: Path | None = None, user: str = "", password: str = "") -> None:
-        super().__init__(with_login(url, user, password) if user else url)
+        super().__init__(url)
         self._creds = creds
+        self._user, self._password = user or None, password or None
         host = urlsplit(url).hostname
         self.warning = (
             f"every agent shares one NATS user on {host}: any of them can publish and read as any other; "
@@ -241,7 +247,9 @@ class SharedSource(_Source):
 
     async def issue(self, grant: Grant, path: Path) -> Login:
         """Hand out the one login; nothing is written to `path`."""
-        return Login(url=self.url, creds=self._creds, inbox_prefix=grant.inbox_prefix)
+        url = with_login(self.url, self._user, self._password) if self._user and self._password else self.url
+        prefix = grant.inbox_prefix
+        return Login(url, self._creds, prefix, username=self._user, password=self._password)
 
     async def renew(self, grant: Grant, path: Path) -> Login:
         """Hand out the one login."""

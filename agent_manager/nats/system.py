@@ -1,7 +1,7 @@
 """The embedded server's system account: close users' connections, publish new account claims.
 
-One connection, made at first use and again after the server died; it never reconnects by itself, so that nothing waits
-for a server that is gone.
+One connection, made at first use. A server that is down is answered for with an error within seconds: its connections are closed
+already, and revocations are on disk for its next start.
 """
 
 import asyncio
@@ -9,21 +9,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import nats
-import nats.errors
-from nats.aio.client import Client, RawCredentials
 from pydantic import JsonValue
 
 from agent_manager.nats import claims
 from agent_manager.nats.account import revoke
+from agent_manager.nats.files import write_private
 from agent_manager.nats.keypair import USER, KeyPair
-from agent_manager.nats.keys import Keys
+from agent_manager.nats.keys import Keys, seeds_path
 from agent_manager.nats.minting import creds_text
+from opmas.bus import Bus
 from opmas.wire.errors import OpmasError
 
-_DEADLINE_S = 5.0
+_DEADLINE_S = 2.0
 # Without these three a user may send nothing at all.
-_SYSTEM_USER: dict[str, JsonValue] = {"type": "user", "subs": -1, "data": -1, "payload": -1}
+_USER: dict[str, JsonValue] = {"type": "user", "subs": -1, "data": -1, "payload": -1}
 
 
 class NatsRefused(OpmasError):
@@ -39,16 +38,16 @@ class SystemAccount:
         self._url = url
         self._home = home
         self._keys = keys
-        self._client: Client | None = None
+        self._bus: Bus | None = None
         self._lock = asyncio.Lock()
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
-        if self._client is not None:
-            await self._client.close()
+        if self._bus is not None:
+            await self._bus.close()
 
     async def kick(self, user: str) -> int:
-        """Close the connections of the user with this public key, say how many; with valid credentials it may return."""
+        """Close the connections of the user with this public key; say how many. It may return if its JWT is valid."""
         wanted = {"acc": self._keys.account.public, "user": user, "auth": True}
         answer = await self._ask("$SYS.REQ.SERVER.PING.CONNZ", json.dumps(wanted).encode())
         server = answer["server"]["id"]
@@ -63,36 +62,29 @@ class SystemAccount:
             token = await asyncio.to_thread(revoke, self._home, self._keys, user)
         answer = await self._ask("$SYS.REQ.CLAIMS.UPDATE", token.encode())
         if answer.get("data", {}).get("code") != 200:
-            raise NatsRefused(f"cannot revoke {user}: nats-server says {answer.get('error', answer)}")
+            raise NatsRefused(f"cannot revoke {user}: nats-server says {answer}")
 
     async def _ask(self, subject: str, payload: bytes) -> dict[str, Any]:
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                client = await self._connected()
-                answer = await client.request(subject, payload, timeout=_DEADLINE_S)
-        except (OSError, TimeoutError, nats.errors.Error) as error:
-            raise NatsRefused(f"cannot reach the system account of {self._url}: {error!r}") from error
+                bus = await self._connected()
+                answer = await bus.request(subject, payload, _DEADLINE_S)
+        except (OpmasError, TimeoutError) as error:
+            raise NatsRefused(f"cannot ask the embedded nats-server for {subject}: {error or 'no answer'}") from error
         found = json.loads(answer.data)
         if not isinstance(found, dict) or "error" in found:
             raise NatsRefused(f"nats-server refused {subject}: {found}")
         return found
 
-    async def _connected(self) -> Client:
+    async def _connected(self) -> Bus:
         async with self._lock:
-            if self._client is None or not self._client.is_connected:
-                if self._client is not None:
-                    await self._client.close()
-                user = KeyPair.new(USER)
-                token = claims.encode(self._keys.system, user.public, "opmas", _SYSTEM_USER)
-                self._client = await nats.connect(
-                    self._url,
-                    user_credentials=RawCredentials(creds_text(token, user)),
-                    allow_reconnect=False,
-                    error_cb=_expected,
-                    name="opmas-system",
-                )
-            return self._client
+            if self._bus is None:
+                creds = seeds_path(self._home).with_name("system.creds")
+                await asyncio.to_thread(write_private, creds, self._credentials())
+                self._bus = await Bus.connect(self._url, name="opmas-system", creds=creds, timeout_s=_DEADLINE_S)
+            return self._bus
 
-
-async def _expected(_: Exception) -> None:
-    """Ignore that the connection broke: the next use makes a new one, and its caller hears if it cannot."""
+    def _credentials(self) -> str:
+        # Without an end: whoever reads this file could read the account's own seed beside it.
+        user = KeyPair.new(USER)
+        return creds_text(claims.encode(self._keys.system, user.public, "opmas", _USER), user)

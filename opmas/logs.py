@@ -1,4 +1,4 @@
-"""How the API logs: JSON lines unless a person watches, each with its request's correlation id, never with a secret."""
+"""How the servers log: JSON lines unless a person watches, each with its correlation id, never with a secret."""
 
 import logging
 import re

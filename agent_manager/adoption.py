@@ -1,0 +1,43 @@
+"""Takes over what lives: every slot on disk is looked at before anything is started or stopped."""
+
+from collections.abc import Iterable
+
+from agent_manager.lifecycle import Phase
+from agent_manager.registry import AgentRecord, AgentRegistry
+from agent_manager.store import InstanceRow
+from agent_manager.supervisor import Supervisor
+from opmas.wire.status import AgentStatus
+
+
+def adopt_all(registry: AgentRegistry, supervisor: Supervisor, rows: Iterable[InstanceRow]) -> int:
+    """Restore what the database knew of each instance and adopt the living ones; say how many those are."""
+    known = {(row.agent_id, row.ordinal): row for row in rows}
+    adopted = 0
+    for record in registry:
+        for ordinal in _ordinals(registry, record, known):
+            instance = registry.instance(record, ordinal)
+            row = known.get((record.id, ordinal))
+            if row is not None:
+                instance.restore(row)
+            was_ready = row is not None and row.status in {AgentStatus.RUNNING, AgentStatus.INACTIVE}
+            if supervisor.adopt(record, instance, was_ready=was_ready):
+                adopted += 1
+            elif row is not None:
+                instance.phase = _rest(record, row)
+                instance.epoch = record.row.epoch
+    return adopted
+
+
+def _ordinals(registry: AgentRegistry, record: AgentRecord, known: dict[tuple[str, int], InstanceRow]) -> list[int]:
+    folder = registry.run_dir / record.id
+    on_disk = {int(slot.name) for slot in folder.iterdir() if slot.name.isdecimal()} if folder.is_dir() else set()
+    return sorted(on_disk | {ordinal for agent_id, ordinal in known if agent_id == record.id})
+
+
+def _rest(record: AgentRecord, row: InstanceRow) -> Phase:
+    """Where an instance without a process rests: who had given up, or was done, is not started by our coming."""
+    if record.wanted and row.status is AgentStatus.ERROR and row.next_retry_at is None:
+        return Phase.FAILED
+    if record.wanted and row.last_exit is not None and row.last_exit.get("reason") == "completed":
+        return Phase.FINISHED
+    return Phase.IDLE

@@ -1,0 +1,35 @@
+"""One audit row per command: who, what, of which agent, and how it was answered."""
+
+import structlog
+
+from agent_manager.store import AuditRow, Store
+from opmas.bus import Msg, correlation_id
+from opmas.wire.errors import OpmasError
+from opmas.wire.messages import Command, Response
+
+log = structlog.get_logger(__name__)
+
+
+class Audit:
+    """Writes the rows."""
+
+    def __init__(self, store: Store, node: str) -> None:
+        self._store = store
+        self._node = node
+
+    async def answered(self, command: Command | None, msg: Msg, publisher: str, response: Response) -> None:
+        """Record a command before its answer leaves; what cannot be recorded is at least logged."""
+        row = AuditRow(
+            node=self._node,
+            publisher=publisher,
+            command=response.command,
+            agent_id=response.agent_id or "",
+            params=command.params if command is not None else {"message": msg.data[:200].decode(errors="replace")},
+            outcome=response.status,
+            error_code=response.error.code if response.error else None,
+            correlation_id=correlation_id(),
+        )
+        try:
+            await self._store.add_audit(row)
+        except OpmasError as error:
+            log.warning("not_audited", row=row, reason=error.message)

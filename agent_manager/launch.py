@@ -1,0 +1,171 @@
+"""Everything one launch needs: the slot's files, the environment, the template; the act itself is the template's.
+
+Files and environment are made afresh at every launch, so that a changed manifest, variable or credential takes effect
+at the next one and never in between.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent_manager.instance import Instance
+from agent_manager.nats.minting import Grant
+from agent_manager.nats.roles import Role
+from agent_manager.nats.sources import CredentialSource
+from agent_manager.package import Package
+from agent_manager.process.slot import Shim
+from agent_manager.process.spec import InstanceSpec, Limits
+from agent_manager.registry import AgentRecord
+from agent_manager.templates import Templates
+from opmas.wire.manifest import Manifest, Runtime, needs_new_interpreter, validate_config
+
+# What an instance inherits of the manager's own environment; everything else is named in the manifest.
+_PASSED_ON = (
+    "PATH", "HOME", "LANG", "TZ", "TMPDIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+)  # fmt: skip
+
+_CREDS, _TOKEN, _CONFIG, _LAUNCH = "creds", "token", "config.json", "launch.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What is remembered of a launch beside the slot's own records: read again at adoption."""
+
+    epoch: int
+    token: str
+
+
+class Launcher:
+    """Prepares slots and asks templates for processes."""
+
+    def __init__(self, home: Path, credentials: CredentialSource, templates: Templates) -> None:
+        self._home = home
+        self._credentials = credentials
+        self._templates = templates
+
+    async def launch(self, record: AgentRecord, instance: Instance) -> Shim:
+        """Start the instance. Raises `OpmasError` subclasses that say why it cannot be."""
+        manifest = record.manifest()
+        assert record.package is not None  # noqa: S101  # manifest() refused a record without a package
+        await asyncio.to_thread(instance.slot.path.mkdir, 0o700, parents=True, exist_ok=True)
+        instance.login = await self._credentials.issue(_grant(manifest, instance), instance.slot.path / _CREDS)
+        token = secrets.token_urlsafe(32)
+        own, named = await asyncio.to_thread(self._prepare, record, record.package, manifest, instance, token)
+        env = instance.login.environment() | own | named
+        forked = manifest.runtime is not Runtime.EXEC and not needs_new_interpreter(named)
+        return await self._templates.spawn(manifest, self._spec(record.package, manifest, instance, env, forked=forked))
+
+    async def renew(self, record: AgentRecord, instance: Instance) -> None:
+        """Give a living instance fresh credentials; it reads them when it connects again."""
+        instance.login = await self._credentials.renew(_grant(record.manifest(), instance), instance.slot.path / _CREDS)
+
+    async def withdraw(self, instance: Instance) -> None:
+        """Take a dead instance's credentials and token away, and close what connections it left."""
+        (instance.slot.path / _TOKEN).unlink(missing_ok=True)
+        if instance.login is not None:
+            await self._credentials.withdraw(instance.login)
+            instance.login = None
+
+    def _prepare(
+        self, record: AgentRecord, package: Package, manifest: Manifest, instance: Instance, token: str
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Write the slot's files; return the environment, ours and the package's. In a thread: it waits for the disk."""
+        slot = instance.slot.path
+        data = self.data_dir(record.id)
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        env |= _own_names(manifest, instance, slot, data)
+        if manifest.runtime is not Runtime.EXEC:
+            env |= _runtime_names(manifest, package)
+            config = validate_config(manifest, dict(record.row.config))
+            _write(slot / _CONFIG, json.dumps({"config": config, "schema": manifest.config.json_schema}))
+        _write(slot / _TOKEN, token)
+        _write(slot / _LAUNCH, json.dumps({"epoch": instance.epoch, "token": token}))
+        return env, package.environment(os.environ)
+
+    def _spec(
+        self, package: Package, manifest: Manifest, instance: Instance, env: dict[str, str], *, forked: bool
+    ) -> InstanceSpec:
+        argv = manifest.command if manifest.runtime is Runtime.EXEC else (sys.executable, "-m", "opmas.agent")
+        limits = manifest.resources.limits
+        return InstanceSpec(
+            agent_id=instance.agent_id,
+            ordinal=instance.ordinal,
+            slot_dir=str(instance.slot.path),
+            start_count=instance.start_count,
+            cwd=str(package.folder / manifest.working_dir),
+            env=env,
+            entry=("opmas.agent.runtime", "main") if forked else (),
+            argv=() if forked else tuple(argv),
+            stop_signal=signal.Signals[manifest.stop_signal].value,
+            stop_grace_s=manifest.stop_grace_period,
+            limits=Limits(
+                nofile=limits.nofile,
+                nproc=limits.nproc,
+                address_space=limits.memory,
+                file_size=limits.file_size,
+                cpu_seconds=None if limits.cpu_time is None else int(limits.cpu_time),
+            ),
+            log_max_bytes=manifest.logging.max_size,
+            log_max_files=manifest.logging.max_files,
+            private_dir=str(self._home),
+            writable=(str(self.data_dir(instance.agent_id)),),
+        )
+
+    def data_dir(self, agent_id: str) -> Path:
+        """Where the agent keeps what must outlive its instances (`OPMAS_DATA_DIR`)."""
+        return self._home / "data" / "agents" / agent_id
+
+
+def recall(instance: Instance) -> Launch | None:
+    """Read what the manager that launched the living process remembered of it."""
+    try:
+        content = json.loads((instance.slot.path / _LAUNCH).read_text())
+        return Launch(epoch=int(content["epoch"]), token=str(content["token"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _grant(manifest: Manifest, instance: Instance) -> Grant:
+    subjects = manifest.permissions.subjects
+    return Grant(Role.AGENT, instance.agent_id, instance.id, publish=subjects.publish, subscribe=subjects.subscribe)
+
+
+def _own_names(manifest: Manifest, instance: Instance, slot: Path, data: Path) -> dict[str, str]:
+    return {
+        "AGENT_ID": instance.agent_id,
+        "AGENT_NAME": manifest.name,
+        "AGENT_TYPE": manifest.type,
+        "AGENT_VERSION": manifest.version,
+        "AGNO_TELEMETRY": "false",
+        "OPMAS_INSTANCE_ID": instance.id,
+        "OPMAS_START_COUNT": str(instance.start_count),
+        "OPMAS_DATA_DIR": str(data),
+        "OPMAS_CONFIG": str(slot / _CONFIG),
+        "OPMAS_STATUS_TOKEN_FILE": str(slot / _TOKEN),
+    }
+
+
+def _runtime_names(manifest: Manifest, package: Package) -> dict[str, str]:
+    return {
+        "OPMAS_ENTRYPOINT": manifest.entrypoint or "",
+        "OPMAS_RUNTIME": manifest.runtime.value,
+        "OPMAS_PACKAGE_DIR": str(package.folder),
+        "OPMAS_HEARTBEAT_INTERVAL_S": str(manifest.heartbeat.interval),
+        "OPMAS_STOP_GRACE_S": str(manifest.stop_grace_period),
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    # Whole or not at all: an instance may be reading the old one.
+    new = path.with_name(f"{path.name}.new")
+    new.touch(mode=0o600)
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)

@@ -1,0 +1,109 @@
+"""Compares what is wanted with what lives, and asks the supervisor for the difference. Level-triggered: run it any time.
+
+Dependencies start in order (`depends_on`) and stop in reverse: an agent is started when those it needs are there, and
+stopped when those that need it and are going too are gone.
+"""
+
+from collections.abc import Iterator
+
+from agent_manager.instance import Instance
+from agent_manager.lifecycle import Event, Phase
+from agent_manager.registry import AgentRecord, AgentRegistry
+from agent_manager.supervisor import Supervisor
+from opmas.wire.errors import PackageInvalid
+from opmas.wire.manifest import DependencyCondition
+from opmas.wire.status import AgentStatus
+from opmas.wire.views import Cause
+
+_GONE = Cause(actor="manager", detail="its package is gone")
+
+
+class Reconciler:
+    """Makes it so, agent by agent."""
+
+    def __init__(self, registry: AgentRegistry, supervisor: Supervisor) -> None:
+        self._registry = registry
+        self._supervisor = supervisor
+        self.draining = False
+        """Whether nothing is wanted any more, because the manager is going."""
+
+    def wanted(self, record: AgentRecord) -> bool:
+        """Whether instances of this agent should be running now."""
+        return record.wanted and not self.draining
+
+    def reconcile_all(self) -> None:
+        """Look at every agent."""
+        for record in self._registry:
+            self.reconcile(record)
+
+    def reconcile(self, record: AgentRecord) -> None:
+        """Start what is missing and stop what is too much, for one agent."""
+        count = record.row.replicas if self.wanted(record) else 0
+        cause = _GONE if record.removed else record.cause
+        record.waiting_for = ""
+        if count:
+            self._start_missing(record, count, cause)
+        for instance in record.ordered():
+            if instance.ordinal >= count:
+                self._stop(record, instance, cause)
+            elif instance.alive and instance.epoch < record.row.epoch and self._may_start(record):
+                self._supervisor.apply(record, instance, Event.STOP, cause)
+
+    def _start_missing(self, record: AgentRecord, count: int, cause: Cause) -> None:
+        if not self._may_start(record):
+            return
+        for ordinal in range(count):
+            instance = self._registry.instance(record, ordinal)
+            resting = instance.phase is Phase.IDLE
+            outdated = instance.phase in {Phase.WAITING, Phase.FAILED, Phase.FINISHED}
+            if resting or (outdated and instance.epoch < record.row.epoch):
+                if blocked := self._blocked(record):
+                    record.waiting_for = blocked
+                    return
+                if outdated:
+                    instance.crashes.clear()
+                self._supervisor.apply(record, instance, Event.START, cause)
+
+    def _may_start(self, record: AgentRecord) -> bool:
+        try:
+            record.manifest()
+        except PackageInvalid:
+            # The agent shows its package's error; what runs of it goes on as it is.
+            return False
+        return True
+
+    def _blocked(self, record: AgentRecord) -> str:
+        for name, dependency in record.manifest().depends_on.items():
+            needed = self._registry.find(name)
+            if needed is None:
+                return f"waiting for agent {name!r}, which is not registered"
+            if dependency.condition is DependencyCondition.HEALTHY:
+                there = needed.status is AgentStatus.RUNNING
+            else:
+                there = needed.alive
+            if not there:
+                return f"waiting for agent {name!r} to be {dependency.condition.value}"
+        return ""
+
+    def _stop(self, record: AgentRecord, instance: Instance, cause: Cause) -> None:
+        if instance.phase in {Phase.IDLE, Phase.STOPPING}:
+            return
+        if any(not self.wanted(other) and other.alive for other in self._registry.dependents(record.id)):
+            return
+        self._supervisor.apply(record, instance, Event.STOP, cause)
+
+
+def needs(record: AgentRecord, registry: AgentRegistry) -> Iterator[AgentRecord]:
+    """Every agent that must be wanted for this one to start, itself last. Raises `PackageInvalid` on a circle."""
+    yield from _needs(record, registry, ())
+
+
+def _needs(record: AgentRecord, registry: AgentRegistry, path: tuple[str, ...]) -> Iterator[AgentRecord]:
+    if record.id in path:
+        circle = " -> ".join((*path[path.index(record.id) :], record.id))
+        raise PackageInvalid(f"cannot start {path[0]!r}: depends_on goes in a circle: {circle}", "break the circle")
+    for name in record.manifest().depends_on:
+        needed = registry.find(name)
+        if needed is not None:
+            yield from _needs(needed, registry, (*path, record.id))
+    yield record

@@ -1,0 +1,100 @@
+"""Writes down what happened: instances' conditions and events, in batches, and again when the database was away.
+
+Supervision never waits for it. While the database is away the latest condition of each instance and the last few
+thousand events are kept in memory; commands, which must be durable before they are answered, do not come through here.
+"""
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from agent_manager.instance import Instance
+from agent_manager.registry import AgentRecord
+from agent_manager.store import EventRow, Store
+from opmas.wire.errors import DatabaseUnavailable, OpmasError
+from opmas.wire.status import AgentStatus
+from opmas.wire.views import Cause
+
+log = structlog.get_logger(__name__)
+
+# Ten events for each of a thousand agents; what is older is dropped and counted while the database is away.
+_KEPT_EVENTS = 10_000
+_BATCH = 500
+_RETRY_S = 1.0
+_GATHER_S = 0.02
+"""Changes of one moment share a transaction: a hundred starts are a few, not three hundred."""
+
+
+class Recorder:
+    """Collects changes and saves them from one task, `run`."""
+
+    def __init__(self, store: Store, node: str) -> None:
+        self._store = store
+        self._node = node
+        self._dirty: dict[tuple[str, int], Instance] = {}
+        self._events: deque[EventRow] = deque(maxlen=_KEPT_EVENTS)
+        self._work = asyncio.Event()
+        self.database_ok = False
+
+    def changed(self, record: AgentRecord, instance: Instance, cause: Cause) -> None:
+        """An instance went from one phase to another."""
+        self.touch(instance)
+        self.happened(record.id, "instance", cause, instance_id=instance.id, status=instance.status)
+
+    def touch(self, instance: Instance) -> None:
+        """An instance's facts are to be saved with the next batch."""
+        self._dirty[instance.agent_id, instance.ordinal] = instance
+        self._work.set()
+
+    def happened(
+        self, agent_id: str, kind: str, cause: Cause, *, instance_id: str = "", status: AgentStatus | None = None
+    ) -> None:
+        """Something happened that people may ask about."""
+        self._events.append(
+            EventRow(
+                node=self._node,
+                agent_id=agent_id,
+                kind=kind,
+                instance_id=instance_id or None,
+                status=status,
+                cause=cause.model_dump(mode="json", exclude_defaults=True),
+            )
+        )
+        self._work.set()
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits to be saved."""
+        return bool(self._dirty or self._events)
+
+    async def run(self) -> None:
+        """Save batches for ever."""
+        while True:
+            await self._work.wait()
+            await asyncio.sleep(_GATHER_S)
+            if not await self.flush():
+                await asyncio.sleep(_RETRY_S)
+
+    async def flush(self) -> bool:
+        """Save what there is; False when the database did not take it, which loses nothing."""
+        self._work.clear()
+        dirty, self._dirty = self._dirty, {}
+        events = [self._events.popleft() for _ in range(min(len(self._events), _BATCH))]
+        try:
+            await self._store.save_instances([instance.row() for instance in dirty.values()])
+            await self._store.add_events(events)
+        except OpmasError as error:
+            self._dirty = dirty | self._dirty
+            self._events.extendleft(reversed(events[: _KEPT_EVENTS - len(self._events)]))
+            self._work.set()
+            if self.database_ok or not isinstance(error, DatabaseUnavailable):
+                log.warning("not_recorded", reason=error.message, waiting_events=len(self._events))
+            self.database_ok = False
+            return False
+        if self._events:
+            self._work.set()
+        if not self.database_ok:
+            log.info("database_ok")
+        self.database_ok = True
+        return True

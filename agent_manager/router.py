@@ -1,0 +1,301 @@
+"""The manager's ears on NATS: commands and queries in, responses out; heartbeats and metrics to their instances.
+
+Nothing that arrives can stop it: what cannot be understood is answered with an error, or counted and dropped when there
+is nobody to answer.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar, cast
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from agent_manager.audit import Audit
+from agent_manager.commands import Commands, status_now
+from agent_manager.lifecycle import Event
+from agent_manager.nats.identity import Publisher
+from agent_manager.nats.sources import CredentialSource
+from agent_manager.queries import Queries
+from agent_manager.registry import AgentRegistry
+from agent_manager.supervisor import Supervisor
+from opmas.bus import Bus, Msg, correlation_id
+from opmas.wire import subjects
+from opmas.wire.errors import InvalidRequest, ManagerUnavailable, OpmasError, PermissionDenied
+from opmas.wire.ids import AGENT_ID_PATTERN, is_agent_id
+from opmas.wire.messages import Command, MetricsReport, Query, Response, StatusReport, failure, success
+from opmas.wire.params import (
+    ControlParams,
+    EventsParams,
+    ListParams,
+    LogsParams,
+    NoParams,
+    PackagesParams,
+    Params,
+    ScaleParams,
+)
+from opmas.wire.status import AgentStatus
+from opmas.wire.views import Cause
+
+log = structlog.get_logger(__name__)
+
+# Callers who wait for convergence hold a place each, for up to ten minutes.
+_CONCURRENT_COMMANDS = 10_000
+
+_MARKED = {subjects.REPUBLISHED_HEADER: "1"}
+
+Answer = BaseModel
+M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R", StatusReport, MetricsReport)
+H = TypeVar("H")
+Handle = Callable[[str, Params, Cause], Awaitable[Answer]]
+Ask = Callable[[str | None, Params], Awaitable[Answer]]
+
+
+class Router:
+    """Subscribes, decodes, dispatches, answers."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        registry: AgentRegistry,
+        supervisor: Supervisor,
+        commands: Commands,
+        queries: Queries,
+        credentials: CredentialSource,
+        audit: Audit,
+        refusal: Callable[[], str],
+    ) -> None:
+        self._bus = bus
+        self._registry = registry
+        self._supervisor = supervisor
+        self._credentials = credentials
+        self._audit = audit
+        self._refusal = refusal
+        self.rejected = 0
+        """Reports that could not be understood or proved nothing."""
+        self._commands = _command_table(commands, registry)
+        self._queries = _query_table(queries)
+
+    async def listen(self, tasks: asyncio.TaskGroup) -> None:
+        """Subscribe; returns when the server knows of every subscription."""
+        identified = self._credentials.identified
+        command = subjects.IDENTIFIED_COMMAND if identified else subjects.COMMAND
+        query = subjects.IDENTIFIED_QUERY if identified else subjects.QUERY
+        queue, many = subjects.MANAGERS_QUEUE, _CONCURRENT_COMMANDS
+        subscribe = self._bus.subscribe
+        await subscribe(command, self._on_command, tasks=tasks, queue=queue, concurrency=many)
+        await subscribe(query, self._on_query, tasks=tasks, queue=queue, concurrency=many)
+        await subscribe(subjects.ALL_STATUS, self._on_status, tasks=tasks)
+        await subscribe(subjects.ALL_METRICS, self._on_metrics, tasks=tasks)
+        await subscribe(subjects.STATUS, self._on_plain_status, tasks=tasks)
+        await subscribe(subjects.METRICS, self._on_plain_metrics, tasks=tasks)
+        await self._bus.flush()
+
+    # --- commands and queries -----------------------------------------------------------------------------------
+
+    async def _on_command(self, msg: Msg) -> None:
+        name, agent_id = "unknown", None
+        publisher = self._publisher(msg)
+        command: Command | None = None
+        try:
+            command = _decode(Command, msg.data)
+            name, agent_id = command.command, command.agent_id
+            response = await self._obey(command, publisher)
+        except OpmasError as error:
+            response = failure(name, agent_id, error.body())
+        except Exception:  # the edge of a NATS message
+            log.exception("command_failed", command=name, agent=agent_id)
+            response = failure(name, agent_id, OpmasError("the manager failed; its log says where").body())
+        await self._audit.answered(command, msg, str(publisher or "unknown"), response)
+        await self._respond(msg, response)
+
+    async def _obey(self, command: Command, publisher: Publisher | None) -> Response:
+        if refusal := self._refusal():
+            raise ManagerUnavailable(f"cannot take commands: {refusal}", "try again in a moment")
+        if self._credentials.identified and (publisher is None or not publisher.may_command):
+            raise PermissionDenied(
+                f"{publisher or 'an unknown publisher'} may not command the manager",
+                "use credentials made for publishers: `opmas env` prints them",
+            )
+        kind, handle = _known(self._commands, command.command, "command")
+        _check_agent_id(command.agent_id)
+        params = _params(kind, command.command, command.params)
+        cause = Cause(
+            actor=str(publisher or "publisher"), command=command.command, correlation_id=correlation_id() or ""
+        )
+        return success(command.command, command.agent_id, await handle(command.agent_id, params, cause))
+
+    async def _on_query(self, msg: Msg) -> None:
+        name, agent_id = "unknown", None
+        try:
+            query = _decode(Query, msg.data)
+            name, agent_id = query.query, query.agent_id
+            kind, ask = _known(self._queries, name, "query")
+            if agent_id is not None:
+                _check_agent_id(agent_id)
+            elif name in _ABOUT_ONE:
+                raise InvalidRequest(f"query {name!r} needs an agent_id", "name the agent")
+            response = success(name, agent_id, await ask(agent_id, _params(kind, name, query.params)))
+        except OpmasError as error:
+            response = failure(name, agent_id, error.body())
+        except Exception:  # the edge of a NATS message
+            log.exception("query_failed", query=name, agent=agent_id)
+            response = failure(name, agent_id, OpmasError("the manager failed; its log says where").body())
+        await self._respond(msg, response)
+
+    async def _respond(self, msg: Msg, response: Response) -> None:
+        try:
+            await self._bus.respond(msg, response)
+            await self._bus.publish(subjects.RESPONSE, response)
+        except OpmasError as error:
+            log.warning("response_lost", command=response.command, reason=error.message)
+
+    def _publisher(self, msg: Msg) -> Publisher | None:
+        return self._credentials.publisher_of(msg.subject, dict(msg.headers))
+
+    # --- heartbeats and metrics ---------------------------------------------------------------------------------
+
+    async def _on_status(self, msg: Msg) -> None:
+        report = self._report(StatusReport, msg)
+        if report is not None:
+            await self._beat(subjects.agent_of(msg.subject), report.instance_id or "", report)
+
+    async def _on_plain_status(self, msg: Msg) -> None:
+        report = self._report(StatusReport, msg)
+        if report is None:
+            return
+        owner = self._registry.token_owner(report.token or "")
+        if owner is None or report.agent_id not in {None, owner.agent_id}:
+            self._reject(msg, "its token proves no instance of that agent")
+            return
+        await self._beat(owner.agent_id, owner.id, report)
+
+    async def _beat(self, agent_id: str, instance_id: str, report: StatusReport) -> None:
+        record = self._registry.find(agent_id)
+        instance = self._registry.find_instance(agent_id, instance_id)
+        if record is None or instance is None or not instance.alive:
+            return
+        if report.start_count is not None and report.start_count != instance.start_count:
+            return  # a late word of a former process
+        instance.beat(report)
+        if report.status is not AgentStatus.STARTING:
+            cause = Cause(actor=instance.id, detail=report.message)
+            self._supervisor.apply(record, instance, Event.READY, cause)
+            self._supervisor.apply(record, instance, Event.BEAT, cause)
+        told = report.model_copy(update={"agent_id": agent_id, "instance_id": instance.id, "token": None})
+        await self._bus.publish(subjects.STATUS, told, headers=_MARKED)
+
+    async def _on_metrics(self, msg: Msg) -> None:
+        report = self._report(MetricsReport, msg)
+        if report is not None:
+            await self._measure(subjects.agent_of(msg.subject), report.instance_id or "", report)
+
+    async def _on_plain_metrics(self, msg: Msg) -> None:
+        report = self._report(MetricsReport, msg)
+        if report is None:
+            return
+        owner = self._registry.token_owner(report.token or "")
+        if owner is None or report.agent_id not in {None, owner.agent_id}:
+            self._reject(msg, "its token proves no instance of that agent")
+            return
+        await self._measure(owner.agent_id, owner.id, report)
+
+    async def _measure(self, agent_id: str, instance_id: str, report: MetricsReport) -> None:
+        instance = self._registry.find_instance(agent_id, instance_id)
+        if instance is None or not instance.alive:
+            return
+        instance.custom = report.metrics
+        told = report.model_copy(update={"agent_id": agent_id, "instance_id": instance.id, "token": None})
+        await self._bus.publish(subjects.METRICS, told, headers=_MARKED)
+
+    def _report(self, kind: type[R], msg: Msg) -> R | None:
+        if subjects.REPUBLISHED_HEADER in msg.headers:
+            return None
+        try:
+            return _decode(kind, msg.data)
+        except InvalidRequest as error:
+            self._reject(msg, error.message)
+            return None
+
+    def _reject(self, msg: Msg, reason: str) -> None:
+        self.rejected += 1
+        log.warning("report_rejected", subject=msg.subject, reason=reason[:200])
+
+
+_ABOUT_ONE = frozenset({"get", "status", "logs", "metrics"})
+
+
+def _command_table(commands: Commands, registry: AgentRegistry) -> dict[str, tuple[type[Params], Handle]]:
+    async def status(agent_id: str, _params: Params, _cause: Cause) -> Answer:
+        return status_now(registry.get(agent_id))
+
+    return {
+        "start": (ControlParams, cast(Handle, commands.start)),
+        "stop": (ControlParams, cast(Handle, commands.stop)),
+        "restart": (ControlParams, cast(Handle, commands.restart)),
+        "scale": (ScaleParams, cast(Handle, commands.scale)),
+        "status": (NoParams, status),
+    }
+
+
+def _query_table(queries: Queries) -> dict[str, tuple[type[Params], Ask]]:
+    def about_all(answer: Callable[[Params], Answer]) -> Ask:
+        async def ask(_agent_id: str | None, params: Params) -> Answer:
+            return answer(params)
+
+        return ask
+
+    def about_one(answer: Callable[[str], Answer]) -> Ask:
+        async def ask(agent_id: str | None, _params: Params) -> Answer:
+            return answer(agent_id or "")
+
+        return ask
+
+    async def metrics(agent_id: str | None, _params: Params) -> Answer:
+        return await queries.metrics(agent_id or "")
+
+    return {
+        "list": (ListParams, about_all(cast(Callable[[Params], Answer], queries.list))),
+        "packages": (PackagesParams, about_all(cast(Callable[[Params], Answer], queries.packages))),
+        "nodes": (NoParams, about_all(lambda _params: queries.nodes())),
+        "health": (NoParams, about_all(lambda _params: queries.health())),
+        "get": (NoParams, about_one(queries.get)),
+        "status": (NoParams, about_one(queries.status)),
+        "metrics": (NoParams, metrics),
+        "logs": (LogsParams, cast(Ask, queries.logs)),
+        "events": (EventsParams, cast(Ask, queries.events)),
+    }
+
+
+def _known(table: Mapping[str, H], name: str, noun: str) -> H:
+    if name not in table:
+        raise InvalidRequest(f"unknown {noun} {name[:64]!r}", f"a {noun} is one of {', '.join(sorted(table))}")
+    return table[name]
+
+
+def _check_agent_id(agent_id: str) -> None:
+    if not is_agent_id(agent_id):
+        raise InvalidRequest(f"{agent_id!r} cannot be the id of an agent", f"ids match {AGENT_ID_PATTERN}")
+
+
+def _decode(kind: type[M], data: bytes) -> M:
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise InvalidRequest(f"cannot understand the message: {_problems(error)}", "send JSON as documented") from None
+    except RecursionError:
+        raise InvalidRequest("cannot understand the message: it is nested too deeply") from None
+
+
+def _params(kind: type[Params], name: str, params: Mapping[str, object]) -> Params:
+    try:
+        return kind.model_validate(params)
+    except ValidationError as error:
+        known = ", ".join(kind.model_fields) or "none"
+        raise InvalidRequest(f"cannot {name}: {_problems(error)}", f"its parameters are: {known}") from None
+
+
+def _problems(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_input=False, include_context=False)[:5]
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'message'}: {each['msg']}" for each in found)

@@ -1,0 +1,271 @@
+"""The thin shell around the lifecycle table: feeds it events, carries its actions out, tells others what changed.
+
+The only module that changes an instance's phase. What should happen is decided in `lifecycle`, `restart`, `liveness`
+and `reconcile`; how a process is made or ended, in `process`.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from agent_manager.instance import Instance
+from agent_manager.launch import Launcher, recall
+from agent_manager.lifecycle import Action, Event, Phase, step
+from agent_manager.process.errors import SlotBusy
+from agent_manager.process.record import SlotExit
+from agent_manager.process.slot import Shim
+from agent_manager.recorder import Recorder
+from agent_manager.registry import AgentRecord, AgentRegistry
+from agent_manager.restart import decide
+from opmas.wire.errors import OpmasError
+from opmas.wire.views import Cause, LastExit
+
+log = structlog.get_logger(__name__)
+
+_LAST_LINES = 10
+
+
+class Supervisor:
+    """Runs the instances of one node."""
+
+    def __init__(
+        self,
+        registry: AgentRegistry,
+        launcher: Launcher,
+        recorder: Recorder,
+        tasks: asyncio.TaskGroup,
+        on_change: Callable[[AgentRecord], None],
+    ) -> None:
+        self._registry = registry
+        self._launcher = launcher
+        self._recorder = recorder
+        self._tasks = tasks
+        self._on_change = on_change
+
+    def apply(self, record: AgentRecord, instance: Instance, event: Event, cause: Cause) -> None:
+        """Let `event` happen to an instance."""
+        before = instance.phase
+        instance.phase, action = step(before, event)
+        if instance.phase is Phase.RUNNING and before is Phase.STARTING:
+            instance.ready_mono = time.monotonic()
+        elif instance.phase is Phase.RUNNING and before is Phase.SILENT:
+            instance.reason = ""
+        self._carry_out(action, record, instance)
+        if instance.phase is not before:
+            log.info("instance_changed", instance=instance.id, phase=instance.phase.value, event=event.value)
+            self._recorder.changed(record, instance, cause)
+            record.notify()
+            self._on_change(record)
+
+    def adopt(self, record: AgentRecord, instance: Instance, *, was_ready: bool) -> bool:
+        """Take over the process that lives in the slot, if one does."""
+        shim = instance.slot.adopt()
+        if shim is None:
+            return False
+        remembered = recall(instance)
+        if remembered is not None:
+            instance.epoch = remembered.epoch
+            self._registry.bind_token(instance, remembered.token)
+        instance.launched(shim)
+        cause = Cause(actor="manager", detail=f"found alive as pid {shim.state.pid}")
+        self.apply(record, instance, Event.ADOPTED, cause)
+        if was_ready or not _beats(record):
+            self.apply(record, instance, Event.READY, cause)
+        self._tasks.create_task(self._watch(record, instance, shim), name=f"watch-{instance.id}")
+        return True
+
+    def condemn(self, record: AgentRecord, instance: Instance, event: Event, silent_s: float) -> None:
+        """Let an instance's silence have its consequence."""
+        cause = Cause(actor="manager", detail=f"no heartbeat for {silent_s:g} s")
+        if event is Event.HANG and not instance.verdict:
+            instance.verdict = "start_timeout" if instance.phase is Phase.STARTING else "hang"
+        elif event is Event.HANG:
+            return  # it is being ended already
+        if event is Event.SILENCE:
+            instance.reason = cause.detail
+        self.apply(record, instance, event, cause)
+
+    def hurry(self, instance: Instance) -> None:
+        """End a process at once that is being stopped."""
+        if instance.shim is not None:
+            instance.shim.kill()
+
+    def _carry_out(self, action: Action, record: AgentRecord, instance: Instance) -> None:
+        if action is Action.LAUNCH:
+            _disarm(instance)
+            instance.launching(record.row.epoch, _window_s(record))
+            self._tasks.create_task(self._live(record, instance), name=f"live-{instance.id}")
+        elif action is Action.STOP and instance.shim is not None:
+            instance.shim.stop()
+        elif action is Action.SCHEDULE:
+            delay = self._delay(instance)
+            loop = asyncio.get_running_loop()
+            instance.retry = loop.call_later(delay, self._retry, record, instance)
+        elif action is Action.CANCEL:
+            _disarm(instance)
+
+    @staticmethod
+    def _delay(instance: Instance) -> float:
+        if instance.next_retry_at is None:
+            return 0.0
+        return max((instance.next_retry_at - datetime.now(UTC)).total_seconds(), 0.0)
+
+    def _retry(self, record: AgentRecord, instance: Instance) -> None:
+        instance.restarts += 1
+        cause = Cause(actor="manager", detail=f"restart policy, attempt {len(instance.crashes.launches) + 1}")
+        self.apply(record, instance, Event.RETRY_DUE, cause)
+
+    async def _live(self, record: AgentRecord, instance: Instance) -> None:
+        """One process from launch to end."""
+        try:
+            shim = await self._launch(record, instance)
+        except OpmasError as error:
+            # Asked for on record, the cause is in the error: nothing to trace.
+            log.warning("launch_failed", instance=instance.id, reason=error.message)
+            await self._ended(record, instance, None, error.message)
+            return
+        instance.launched(shim)
+        pid = shim.state.pid
+        self.apply(record, instance, Event.LAUNCHED, Cause(actor="manager", detail=f"launched as pid {pid}"))
+        if not _beats(record):
+            self.apply(record, instance, Event.READY, Cause(actor="manager", detail=f"process {pid} lives"))
+        await self._watch(record, instance, shim)
+
+    async def _launch(self, record: AgentRecord, instance: Instance) -> Shim:
+        try:
+            return await self._prepared(record, instance)
+        except SlotBusy:
+            # What an instance left behind, or one that nobody adopted: the slot's lock says it is ours to end.
+            await asyncio.to_thread(instance.slot.sweep_strays)
+            return await self._prepared(record, instance)
+
+    async def _prepared(self, record: AgentRecord, instance: Instance) -> Shim:
+        try:
+            shim = await self._launcher.launch(record, instance)
+        except OSError as error:
+            raise OpmasError(f"cannot start {instance.id}: {error}", "check the disk and the permissions") from error
+        remembered = recall(instance)
+        if remembered is not None:
+            self._registry.bind_token(instance, remembered.token)
+        return shim
+
+    async def _watch(self, record: AgentRecord, instance: Instance, shim: Shim) -> None:
+        exit_record = await shim.wait()
+        if exit_record is None:
+            # The shim was killed and took the instance along; what the instance had started may live on.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.to_thread(instance.slot.sweep_strays)
+        await self._ended(record, instance, exit_record, "" if exit_record else "its shim was killed")
+
+    async def _ended(self, record: AgentRecord, instance: Instance, exit_record: SlotExit | None, failure: str) -> None:
+        asked = instance.phase is Phase.STOPPING
+        instance.last_exit = last_exit = _last_exit(instance, exit_record, failure, asked=asked)
+        lines: tuple[str, ...] = ()
+        event = Event.ENDED
+        if not asked:
+            event = self._decide(record, instance, exit_record)
+            if event is not Event.ENDED_WELL:
+                lines = await asyncio.to_thread(last_lines, instance)
+                instance.reason = _sentence(last_exit, failure, instance.reason)
+        else:
+            instance.reason = ""
+        instance.shim = instance.sample = None
+        if event is not Event.ENDED_RETRY:  # the next process is given new ones in their place
+            await self._launcher.withdraw(instance)
+        cause = Cause(
+            actor="manager" if not asked else record.cause.actor,
+            command="" if not asked else record.cause.command,
+            correlation_id=record.cause.correlation_id if asked else "",
+            detail=instance.reason or last_exit.reason,
+            exit_code=last_exit.exit_code,
+            signal=last_exit.signal,
+            last_lines=lines,
+        )
+        self.apply(record, instance, event, cause)
+
+    def _decide(self, record: AgentRecord, instance: Instance, exit_record: SlotExit | None) -> Event:
+        package = record.package
+        if package is None or package.manifest is None:
+            instance.reason = record.reason
+            return Event.ENDED_FAILED
+        manifest = package.manifest
+        succeeded = (
+            exit_record is not None
+            and not instance.verdict
+            and exit_record.error is None
+            and exit_record.code in manifest.success_exit_codes
+        )
+        decision = decide(
+            manifest.restart,
+            instance.crashes,
+            succeeded=succeeded,
+            was_ready=instance.ready_mono is not None,
+            healthy_s=instance.healthy_s(),
+        )
+        instance.reason = decision.reason
+        if decision.event is Event.ENDED_RETRY:
+            instance.next_retry_at = datetime.now(UTC) + timedelta(seconds=decision.delay_s)
+        return decision.event
+
+
+def last_lines(instance: Instance) -> tuple[str, ...]:
+    """The last words of an instance, for an error that explains itself."""
+    with contextlib.suppress(OSError):
+        return tuple(line.text for line in instance.slot.log.tail(_LAST_LINES)[0])
+    return ()
+
+
+def _beats(record: AgentRecord) -> bool:
+    manifest = record.package.manifest if record.package is not None else None
+    return manifest is None or not manifest.heartbeat.process
+
+
+def _window_s(record: AgentRecord) -> float:
+    manifest = record.package.manifest if record.package is not None else None
+    return manifest.restart.window if manifest is not None else 0.0
+
+
+def _disarm(instance: Instance) -> None:
+    if instance.retry is not None:
+        instance.retry.cancel()
+        instance.retry = None
+    instance.next_retry_at = None
+
+
+def _last_exit(instance: Instance, record: SlotExit | None, failure: str, *, asked: bool) -> LastExit:
+    if record is None:
+        return LastExit(terminated_at=datetime.now(UTC), reason=failure or "unknown")
+    if instance.verdict:
+        reason = instance.verdict
+    elif asked:
+        reason = "stopped"
+    elif record.error is not None:
+        reason = record.error
+    elif record.oom:
+        reason = "out_of_memory"
+    elif record.signal is not None:
+        reason = "killed"
+    else:
+        reason = "completed" if record.code == 0 else "crash"
+    return LastExit(
+        exit_code=record.code,
+        signal=record.signal,
+        terminated_at=datetime.fromtimestamp(record.ended_at, UTC),
+        reason=reason,
+    )
+
+
+def _sentence(last_exit: LastExit, failure: str, policy: str) -> str:
+    if failure:
+        what = failure
+    elif last_exit.exit_code is not None and last_exit.reason == "crash":
+        what = f"exited with code {last_exit.exit_code}"
+    elif last_exit.signal is not None and last_exit.reason == "killed":
+        what = f"killed by signal {last_exit.signal}"
+    else:
+        what = last_exit.reason
+    return f"{what}; {policy}" if policy else what

@@ -1,0 +1,96 @@
+"""Stop a node from outside: tell a living `up`; without one, end what it left behind, agents first."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from pathlib import Path
+
+from agent_manager.nats import EmbeddedServer
+from agent_manager.process.slot import Shim, Slot
+from opmas.cli import home, paper
+from opmas.cli.failure import Exit, Failure
+
+
+async def bring_down(timeout_s: float) -> int:
+    """Stop everything of this OPMAS_HOME; 3 when nothing ran."""
+    folder = home.home()
+    pid = _holder(folder / "up.lock")
+    if pid is not None:
+        await _stop_process(pid, timeout_s, "opmas up")
+        paper.line("stopped: API, agents, manager, nats-server")
+        return Exit.OK
+    manager = _holder(folder / "manager.lock")
+    if manager is not None:
+        await _stop_process(manager, timeout_s, "the manager")
+    agents = await _stop_agents(folder / "run", timeout_s)
+    server = EmbeddedServer(folder)
+    had_nats = await server.adopt()
+    if had_nats:
+        await server.stop()
+    if not (manager or agents or had_nats):
+        paper.note(f"nothing runs in {folder}")
+        return Exit.NOT_FOUND
+    paper.line(f"stopped what was left: {agents} instances{', nats-server' if had_nats else ''}")
+    return Exit.OK
+
+
+def _holder(lock: Path) -> int | None:
+    """The pid of who holds a lock file, if anybody does; the holder writes it there."""
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        words = os.read(fd, 100).decode(errors="replace").replace(",", " ").split()
+        return next((int(word) for word in words if word.isdecimal()), None)
+    else:
+        return None
+    finally:
+        os.close(fd)
+
+
+async def _stop_process(pid: int, timeout_s: float, what: str) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        fd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(fd, signal.SIGTERM)
+            await _ended(fd, timeout_s)
+        except TimeoutError:
+            raise Failure(
+                f"cannot stop {what}: pid {pid} still runs after {timeout_s:g} s", "try again, or kill it", "timed_out"
+            ) from None
+        finally:
+            os.close(fd)
+
+
+async def _ended(fd: int, timeout_s: float) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(fd, ended.set)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+
+
+async def _stop_agents(run_dir: Path, timeout_s: float) -> int:
+    shims = [shim for shim in (Slot(path).adopt() for path in run_dir.glob("*/*/")) if shim is not None]
+    async with asyncio.TaskGroup() as tasks:
+        for shim in shims:
+            tasks.create_task(_stop_shim(shim, timeout_s), name=f"stop-{shim.pid}")
+    return len(shims)
+
+
+async def _stop_shim(shim: Shim, timeout_s: float) -> None:
+    shim.stop()
+    try:
+        async with asyncio.timeout(timeout_s):
+            await shim.wait()
+    except TimeoutError:
+        shim.kill()
+        await shim.wait()
