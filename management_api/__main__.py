@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import structlog
 import uvicorn
 
-from management_api import logs
 from management_api.app import create_app
 from management_api.settings import CONFIG_FILE, ApiSettings, without_effect
 from management_api.token import ensure_token
+from opmas.logs import configure
 from opmas.wire.errors import Conflict, OpmasError
 
 logger = structlog.get_logger("management_api")
@@ -71,7 +71,7 @@ def main() -> int:
     """Read the settings and serve; returns the exit code."""
     try:
         settings = ApiSettings.load(CONFIG_FILE)
-        logs.configure(settings.service.log_level)
+        configure(settings.service.log_level)
         for name, reason in without_effect(os.environ):
             logger.warning(f"{name} has no effect", reason=reason)
         token = ensure_token(settings.home)

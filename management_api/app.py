@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from management_api import agents, catalogue, control, errors, health
 from management_api.fleet import Fleet
-from management_api.gate import Correlation, Door
+from management_api.gate import Correlation, Door, Scales
 from management_api.settings import ApiSettings
 from opmas import __version__
 
@@ -29,7 +29,6 @@ def create_app(settings: ApiSettings, token: str) -> FastAPI:
         title="OPMAS management API",
         version=__version__,
         lifespan=lifespan,
-        max_body_size=_MAX_BODY,
         redirect_slashes=False,
         docs_url=None,  # it would load scripts from elsewhere
         redoc_url=None,
@@ -38,6 +37,8 @@ def create_app(settings: ApiSettings, token: str) -> FastAPI:
     errors.install(app)
     for module in (health, agents, control, catalogue):
         app.include_router(module.router)
+    # The last to be added is the outermost.
+    app.add_middleware(Scales, limit=_MAX_BODY)
     app.add_middleware(Door, token=token)
-    app.add_middleware(Correlation)  # added last, so outermost
+    app.add_middleware(Correlation)
     return app

@@ -13,7 +13,7 @@ import structlog
 from pydantic import JsonValue, ValidationError
 
 from management_api.settings import ApiSettings
-from opmas.bus import Bus, BusUnavailable, Login, NoResponders, PayloadTooLarge
+from opmas.bus import Bus, BusUnavailable, NoResponders, PayloadTooLarge
 from opmas.wire import subjects
 from opmas.wire.errors import DeadlineExceeded, InvalidRequest, ManagerUnavailable, OpmasError, error_of
 from opmas.wire.messages import Command, Message, Query, Response, now
@@ -122,13 +122,15 @@ class Fleet:
 
     async def _connect(self) -> Bus:
         settings = self._settings
-        login = Login(
+        return await Bus.connect(
+            settings.nats_url,
+            name="api",
             creds=settings.nats_creds,
             user=settings.nats.user or None,
             password=settings.nats.password.get_secret_value() or None,
             tls=_tls(settings) if settings.nats.tls else None,
+            inbox_prefix=_INBOX,
         )
-        return await Bus.connect(settings.nats_url, name="api", login=login, inbox_prefix=_INBOX)
 
 
 def _tls(settings: ApiSettings) -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""What every request passes before its route: a correlation id, a line in the log, and the door.
+"""What every request passes before its route: a correlation id, a line in the log, the door, and the scales.
 
 Pure ASGI, and before FastAPI, which reads a body before it looks at dependencies: a stranger's megabyte is refused
 unread.
@@ -9,6 +9,7 @@ import time
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from management_api.errors import error_response
@@ -16,6 +17,8 @@ from opmas.bus import correlated
 from opmas.wire.subjects import CORRELATION_HEADER
 
 _IN_LOG = "its log has the traceback under this correlationId"
+
+_TOO_LARGE = "cannot take this body: it is too large"
 
 logger = structlog.get_logger(__name__)
 
@@ -78,3 +81,32 @@ class Door:
     def _knows(self, headers: Headers) -> bool:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token)
+
+
+class Scales:
+    """Refuses a body of more than `limit` bytes: at once if it announces them, else when they have come.
+
+    FastAPI's own limit stands outside all middleware and answers in plain text, without a correlation id.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request pass, or answer 413."""
+        announced = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
+        if announced.isdecimal() and int(announced) > self._limit:
+            await error_response(413, _TOO_LARGE)(scope, receive, send)
+            return
+        weight = 0
+
+        async def weighed() -> Message:
+            nonlocal weight
+            message = await receive()
+            weight += len(message.get("body", b""))
+            if weight > self._limit:
+                raise HTTPException(413, _TOO_LARGE)  # FastAPI, which is reading, hands it to our error handler
+            return message
+
+        await self._app(scope, weighed, send)
