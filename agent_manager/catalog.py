@@ -97,8 +97,11 @@ class Catalog:
         row = _row(package, package.manifest, before, was)
         if row != before:
             await self._until_done(lambda: self._store.save_agent(row))
+        first_look = record is not None and record.package is None and not record.removed
         record = self._registry.add(row, package)
         record.removed = False
+        if first_look and row == before:
+            return  # known from the database, and as it was
         self._changed(record, "package_registered" if before is None else "package_changed", package.folder.name)
 
     def _removed(self, package: Package) -> None:

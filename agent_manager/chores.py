@@ -1,4 +1,4 @@
-"""What the manager does on its own, again and again: judge liveness, sample, renew, clean up. Each is a named side task.
+"""What the manager does on its own, again and again: judge liveness, sample, renew, clean up; each a named side task.
 
 A chore that fails for want of the database or NATS tries again at its next turn; one that fails otherwise ends the
 manager, which is honest, and whoever supervises it starts another that adopts everything.
@@ -15,7 +15,6 @@ import structlog
 from agent_manager.bus_health import BusHealth
 from agent_manager.catalog import Catalog
 from agent_manager.instance import Instance
-from agent_manager.launch import Launcher
 from agent_manager.liveness import PAUSED_AFTER_S, TICK_S, Pulse, verdict
 from agent_manager.reconcile import Reconciler
 from agent_manager.recorder import Recorder
@@ -34,6 +33,8 @@ log = structlog.get_logger(__name__)
 RECONCILE_S = 5.0
 LEASE_S = 15.0
 _RENEW_LEASE_S = 5.0
+# The first sample is what the second one is compared with.
+_FIRST_SAMPLE_S = 1.0
 # Credentials live for a day and are renewed at half of it: minutes do not matter.
 _CHECK_CREDENTIALS_S = 600.0
 
@@ -49,7 +50,6 @@ class Chores:
         catalog: Catalog,
         recorder: Recorder,
         store: Store,
-        launcher: Launcher,
         bus_health: BusHealth,
         settings: ServiceSettings,
     ) -> None:
@@ -59,7 +59,6 @@ class Chores:
         self._catalog = catalog
         self._recorder = recorder
         self._store = store
-        self._launcher = launcher
         self._bus_health = bus_health
         self._settings = settings
 
@@ -77,7 +76,7 @@ class Chores:
             "recorder": self._recorder.run(),
             "liveness": self._judge(),
             "reconcile": _every(RECONCILE_S, reconcile),
-            "sampling": _every(self._settings.monitoring_interval, self._sample),
+            "sampling": _every(self._settings.monitoring_interval, self._sample, _FIRST_SAMPLE_S),
             "lease": _every(_RENEW_LEASE_S, renew_lease),
             "cleanup": _every(self._settings.cleanup_interval, self._clean_up),
             "credentials": _every(_CHECK_CREDENTIALS_S, self._renew_credentials),
@@ -132,13 +131,14 @@ class Chores:
             for instance in record.ordered():
                 login = instance.login
                 if instance.alive and login is not None and login.renew_at is not None and login.renew_at < time.time():
-                    await self._launcher.renew(record, instance)
+                    await self._supervisor.renew(record, instance)
 
 
-async def _every(interval_s: float, chore: Callable[[], Awaitable[None]]) -> None:
+async def _every(interval_s: float, chore: Callable[[], Awaitable[None]], first_after_s: float | None = None) -> None:
+    await asyncio.sleep(interval_s if first_after_s is None else first_after_s)
     while True:
-        await asyncio.sleep(interval_s)
         try:
             await chore()
         except OpmasError as error:
             log.warning("chore_failed", chore=getattr(chore, "__name__", "?").strip("_"), reason=error.message)
+        await asyncio.sleep(interval_s)

@@ -76,11 +76,13 @@ class Launcher:
     def _prepare(
         self, record: AgentRecord, package: Package, manifest: Manifest, instance: Instance, token: str
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """Write the slot's files; return the environment, ours and the package's. In a thread: it waits for the disk."""
+        """Write the slot's files; return the environment, ours and the package's. Blocking: it waits for the disk."""
         slot = instance.slot.path
         data = self.data_dir(record.id)
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        # `python3` in a command is the interpreter OPMAS itself runs on, with nats-py and the SDK.
+        env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
         env |= _own_names(manifest, instance, slot, data)
         if manifest.runtime is not Runtime.EXEC:
             env |= _runtime_names(manifest, package)

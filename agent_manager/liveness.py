@@ -1,7 +1,7 @@
-"""Who has fallen silent: heartbeats against their timeouts, once a second. Verdicts are pure; the loop is in `manager.py`.
+"""Who has fallen silent: heartbeats against their timeouts. Pure; the loop that asks is in `chores`.
 
-An outage of our own (NATS away, our loop paused) is not an agent's death: verdicts wait until the bus has been good for a
-full heartbeat interval, time enough for every instance to be heard again.
+An outage of our own (NATS away, our loop paused) is not an agent's death: verdicts wait until the bus has been good for
+a full heartbeat interval, time enough for every instance to be heard again.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Pulse:
 
 
 def verdict(pulse: Pulse, now: float, good_since: float | None) -> Event | None:
-    """Say what the silence of an instance amounts to. `good_since`: since when the bus has been good, None if it is not."""
+    """Say what an instance's silence amounts to. `good_since`: since when the bus has been good, None if it is not."""
     if not pulse.beats or good_since is None or now - good_since <= pulse.interval_s:
         return None
     if pulse.phase is Phase.STARTING:

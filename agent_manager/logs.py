@@ -1,4 +1,4 @@
-"""What an agent's instances wrote, merged by time, with one cursor over all of them. Reads files: call it in a thread."""
+"""What an agent's instances wrote, merged by time, with one cursor over all. Reads files: call it in a thread."""
 
 import base64
 import binascii

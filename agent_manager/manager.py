@@ -6,7 +6,7 @@ must both be known before anything is started or stopped. NATS is connected mean
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import structlog
@@ -31,7 +31,7 @@ from agent_manager.supervisor import Supervisor
 from agent_manager.templates import Templates
 from opmas import __version__
 from opmas.bus import Bus
-from opmas.wire.errors import DatabaseUnavailable
+from opmas.wire.errors import DatabaseUnavailable, OpmasError
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ _FLUSH_S = 5.0
 _KILLED_S = 10.0
 
 
-class _Finished(Exception):  # noqa: N818  # not an error: it ends the task group, and nothing else does
+class _Finished(Exception):
     """The work is done; handlers and side tasks may end."""
 
 
@@ -78,9 +78,12 @@ class AgentManager:
         try:
             async with self._credentials, self.store, asyncio.TaskGroup() as tasks:
                 await self._work(tasks)
-                raise _Finished
+                raise _Finished  # noqa: TRY301  # the one way to end a task group from inside
         except* _Finished:
             log.info("stopped")
+        except* OpmasError as group:
+            # A cause that somebody can act on (a newer schema, the node taken over) leaves as itself.
+            raise next(_leaves(group)) from None
         finally:
             await self.templates.close()
 
@@ -100,7 +103,6 @@ class AgentManager:
             self.catalog,
             self.recorder,
             self.store,
-            launcher,
             self._bus_health,
             self._settings.service,
         )
@@ -221,7 +223,7 @@ class AgentManager:
             async with asyncio.timeout(_KILLED_S):
                 await self._until_all_ended()
         except TimeoutError:
-            log.error("still_alive", instances=[i.id for i in self.registry.instances() if i.alive])
+            log.warning("still_alive", instances=[i.id for i in self.registry.instances() if i.alive])
 
     async def _until_all_ended(self) -> None:
         while living := [record for record in self.registry if record.busy]:
@@ -234,3 +236,11 @@ class AgentManager:
             await asyncio.wait({work, hurry}, return_when=asyncio.FIRST_COMPLETED)
             work.cancel()
             hurry.cancel()
+
+
+def _leaves(group: BaseExceptionGroup[OpmasError]) -> Iterator[OpmasError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -189,7 +189,7 @@ class Queries:
             node=self._registry.node,
             version=__version__,
             checks={
-                "manager": condition,
+                "manager": "ok" if condition == "ready" else condition,
                 "nats": "ok" if self._bus_health.connected else "unavailable",
                 "database": database,
             },

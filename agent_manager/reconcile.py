@@ -1,4 +1,4 @@
-"""Compares what is wanted with what lives, and asks the supervisor for the difference. Level-triggered: run it any time.
+"""Compares what is wanted with what lives, and asks the supervisor for the difference. Level-triggered: run any time.
 
 Dependencies start in order (`depends_on`) and stop in reverse: an agent is started when those it needs are there, and
 stopped when those that need it and are going too are gone.

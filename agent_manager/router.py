@@ -132,10 +132,8 @@ class Router:
             query = _decode(Query, msg.data)
             name, agent_id = query.query, query.agent_id
             kind, ask = _known(self._queries, name, "query")
-            if agent_id is not None:
-                _check_agent_id(agent_id)
-            elif name in _ABOUT_ONE:
-                raise InvalidRequest(f"query {name!r} needs an agent_id", "name the agent")
+            if agent_id is not None or name in _ABOUT_ONE:
+                _check_agent_id(agent_id or "")
             response = success(name, agent_id, await ask(agent_id, _params(kind, name, query.params)))
         except OpmasError as error:
             response = failure(name, agent_id, error.body())

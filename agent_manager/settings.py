@@ -12,7 +12,6 @@ from opmas import __version__
 from opmas.settings import LogLevel, Section, Settings
 from opmas.wire.ids import is_agent_id
 
-
 CONFIG_FILE = Path("config/agent_manager.yaml")
 
 

@@ -56,7 +56,7 @@ class Supervisor:
             instance.reason = ""
         self._carry_out(action, record, instance)
         if instance.phase is not before:
-            log.info("instance_changed", instance=instance.id, phase=instance.phase.value, event=event.value)
+            log.info("instance_changed", instance=instance.id, phase=instance.phase.value, by=event.value)
             self._recorder.changed(record, instance, cause)
             record.notify()
             self._on_change(record)
@@ -77,6 +77,10 @@ class Supervisor:
             self.apply(record, instance, Event.READY, cause)
         self._tasks.create_task(self._watch(record, instance, shim), name=f"watch-{instance.id}")
         return True
+
+    async def renew(self, record: AgentRecord, instance: Instance) -> None:
+        """Give a living instance fresh credentials."""
+        await self._launcher.renew(record, instance)
 
     def condemn(self, record: AgentRecord, instance: Instance, event: Event, silent_s: float) -> None:
         """Let an instance's silence have its consequence."""

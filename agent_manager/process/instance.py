@@ -115,7 +115,7 @@ def _execute(spec: InstanceSpec) -> None:
 
 def _call(module: str, name: str) -> int:
     try:
-        code: int = getattr(importlib.import_module(module), name)()
+        code = int(getattr(importlib.import_module(module), name)() or 0)
     except SystemExit as leaving:
         code = _code_of(leaving)
     except BaseException:  # noqa: BLE001 - the end of the process: as the interpreter does it, traceback and exit code 1

@@ -50,7 +50,11 @@ class Template:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.to_thread(_start_interpreter, theirs.fileno(), preload, log_path)
+            try:
+                process = _start_interpreter(theirs.fileno(), preload, log_path)
+            except OSError as error:
+                ours.close()
+                raise SpawnFailed(f"cannot start a template: {error}") from error
         ours.setblocking(False)
         template = cls(process, ours)
         try:
@@ -65,7 +69,7 @@ class Template:
         return template
 
     async def spawn(self, spec: InstanceSpec) -> Shim:
-        """Start one instance; returns when its state is on disk.
+        """Start one instance; returns when its state is on disk. Cancelled, it may have started one all the same.
 
         A program that cannot be executed shows in the exit record. Raises SlotBusy when the slot is held, SpawnFailed
         for all else.

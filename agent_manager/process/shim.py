@@ -57,8 +57,9 @@ def _own(request: socket.socket) -> int:
     lock = _take_lock(request)
     setproctitle.setproctitle(f"opmas: shim {spec.instance_id}")
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink("exit")
+    for old in ("state", "exit"):  # a lock that is held without a state says: one is just being born
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(old)
     record.reserve("exit")
     keeper = Keeper(spec, lock, wake)
     keeper.open_gate()

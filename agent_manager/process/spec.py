@@ -50,6 +50,9 @@ class InstanceSpec:
         if self.entry and len(self.entry) != 2:
             raise ValueError(f"cannot describe {self.instance_id}: entry is (module, callable), not {self.entry!r}")
 
+        if not (os.path.isabs(self.slot_dir) and os.path.isabs(self.cwd)):
+            raise ValueError(f"cannot describe {self.instance_id}: slot_dir and cwd must be absolute paths")
+
     @property
     def instance_id(self) -> str:
         """Name the instance, e.g. `echo-0`."""

@@ -79,7 +79,8 @@ async def _ended(fd: int, timeout_s: float) -> None:
 
 
 async def _stop_agents(run_dir: Path, timeout_s: float) -> int:
-    shims = [shim for shim in (Slot(path).adopt() for path in run_dir.glob("*/*/")) if shim is not None]
+    slots = await asyncio.to_thread(lambda: [Slot(path) for path in run_dir.glob("*/*/")])
+    shims = [shim for shim in (slot.adopt() for slot in slots) if shim is not None]
     async with asyncio.TaskGroup() as tasks:
         for shim in shims:
             tasks.create_task(_stop_shim(shim, timeout_s), name=f"stop-{shim.pid}")

@@ -1,4 +1,4 @@
-"""The processes `opmas up` keeps alive: a manager and an API, each restarted when it dies, each told to end in order."""
+"""The processes `opmas up` keeps alive: a manager and an API, restarted when they die, ended in order."""
 
 import asyncio
 import contextlib
