@@ -128,7 +128,7 @@ async def test_a_slot_that_cannot_be_used_fails_the_spawn(yard: Yard) -> None:
 
 async def test_a_state_that_cannot_be_written_keeps_the_instance_from_running(yard: Yard) -> None:
     spec = yard.spec("mute", "idle")
-    os.mkdir(Path(spec.slot_dir, "state"))  # what is to be replaced by a file
+    os.mkdir(Path(spec.slot_dir, "state.new"))  # where a file is to be written
 
     with pytest.raises(SpawnFailed, match="cannot start mute-0"):
         await yard.template.spawn(spec)

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,10 @@ def test_descendants_come_parents_first() -> None:
 
 def test_a_pid_nobody_has_is_nobody() -> None:
     assert procfs.stat(2**22 + 1) is None
+
+
+def test_the_template_imports_nothing_it_would_cost_every_instance() -> None:
+    code = "import sys, agent_manager.process.template; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+
+    assert not {"asyncio", "pydantic", "nats", "sqlalchemy", "structlog", "opmas.wire"} & set(loaded)
