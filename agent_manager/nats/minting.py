@@ -41,6 +41,8 @@ class Grant:
     @property
     def inbox_prefix(self) -> str:
         """The only subjects under which this user may receive replies."""
+        if self.role is Role.OPERATOR:
+            return "_INBOX"  # what the stock `nats` tool uses; it has no variable to say otherwise
         if self.role.is_agent:
             return f"_INBOX.agent.{self.instance_id}"
         return f"_INBOX.{self.role}.{self.name}"

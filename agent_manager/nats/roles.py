@@ -1,13 +1,15 @@
 """Who may publish and subscribe to what: one role for each kind of client, each with a template of permissions.
 
-nats-server fills `{{name()}}` and `{{tag(x)}}` in from the user's JWT and enforces the result, so a token cannot grant
-itself anything. Three findings (nats-server 2.15.1, measured) shaped the templates:
+nats-server fills `{{name()}}` and `{{tag(x)}}` in from the user's JWT and enforces the result, so a token cannot
+grant itself anything. Four findings (nats-server 2.15.1, measured) shaped the templates:
 
 * `allow_responses` is a way around every permission: a client that may publish and subscribe to one subject sends
-  itself a message with any reply subject it likes and may then publish there, even against a `deny`. So no role has it;
-  to answer, clients may publish to `_INBOX.>`, where a reply subject is a secret only the asker can subscribe to.
+  itself a message with any reply subject it likes and may then publish there, even against a `deny`. So no role has
+  it; to answer, clients may publish to `_INBOX.>`, where a reply subject is a secret only the asker can subscribe to.
 * Inboxes are private: `_INBOX.{role}.{name}.>`. The stock `nats` tool asks under `_INBOX.{random}[.{random}]`:
   operators may subscribe to just these short ones, where nobody's replies but operators' pass.
+* A last token `*` also lets its holder subscribe to `>` in that place. Operators' inboxes have a `deny` for that
+  reason, and whoever allows an agent `x.*` allows it to read `x.>`.
 * nats-server delivers what JetStream stores to any reply or deliver subject, unchecked. Whoever may read a stream can
   therefore have bytes of its own published anywhere in the account. So agents may publish into streams (their granted
   subjects, with acknowledgement) and no more; `Role.STREAMER` adds the JetStream API for the stream, KV bucket and
@@ -45,13 +47,17 @@ class Permissions:
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     publish_deny: tuple[str, ...] = ()
+    subscribe_deny: tuple[str, ...] = ()
 
     def claims(self) -> dict[str, JsonValue]:
         """Shape these for a user's JWT or a signing key's template."""
-        pub: dict[str, JsonValue] = {"allow": list(self.publish)}
-        if self.publish_deny:
-            pub["deny"] = list(self.publish_deny)
-        return {"pub": pub, "sub": {"allow": list(self.subscribe)}, "subs": -1, "data": -1, "payload": -1}
+        return {
+            "pub": {"allow": list(self.publish), "deny": list(self.publish_deny)},
+            "sub": {"allow": list(self.subscribe), "deny": list(self.subscribe_deny)},
+            "subs": -1,
+            "data": -1,
+            "payload": -1,
+        }
 
     def filled(self, name: str, tags: dict[str, tuple[str, ...]]) -> "Permissions":
         """Fill the templates in as nats-server would: for a signing key without a template."""
@@ -59,6 +65,7 @@ class Permissions:
             publish=_filled(self.publish, name, tags),
             subscribe=_filled(self.subscribe, name, tags),
             publish_deny=self.publish_deny,
+            subscribe_deny=self.subscribe_deny,
         )
 
 
@@ -156,7 +163,7 @@ TEMPLATES: dict[Role, Permissions] = {
             *_DATA,
             "_INBOX.*",
             "_INBOX.*.*",
-            "_INBOX.operator.{{name()}}.>",
         ),
+        subscribe_deny=("_INBOX.*.*.>",),
     ),
 }

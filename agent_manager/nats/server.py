@@ -133,8 +133,9 @@ class EmbeddedServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_READY_S):
                 while not self._take():
-                    if self._child is not None and self._child.poll() is not None:
-                        raise self._failure(f"it ended with code {self._child.returncode}")
+                    if self._child is not None and (code := self._child.poll()) is not None:
+                        self._child = None
+                        raise self._failure(f"it ended with code {code}")
                     if not self._is_locked():
                         return False
                     await asyncio.sleep(_POLL_S)

@@ -1,7 +1,7 @@
 """The embedded server's system account: close users' connections, publish new account claims.
 
-One connection, made at first use. A server that is down is answered for with an error within seconds: its connections are closed
-already, and revocations are on disk for its next start.
+One connection, made at first use. When the server is down the caller hears so within seconds: its connections are
+closed anyway, and revocations are on disk for its next start.
 """
 
 import asyncio
