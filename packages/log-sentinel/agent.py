@@ -26,7 +26,7 @@ class Sentinel(Agent):
 
     async def start(self) -> None:
         """Read what is on record, then follow it."""
-        self.ledger = self._new_ledger()
+        self.ledger = Ledger(*self._limits())
         self.news = asyncio.Event()
         self.record: Record | None = None
         self.trouble = ""
@@ -35,7 +35,7 @@ class Sentinel(Agent):
 
     async def on_config_changed(self, old: dict[str, Any]) -> None:
         """Judge by the new threshold and window from now on; `durable` waits for a restart."""
-        self.ledger.threshold, self.ledger.window_s = int(self.config["threshold"]), float(self.config["window_s"])
+        self.ledger.threshold, self.ledger.window_s = self._limits()
 
     @on("logs.>")
     async def line(self, message: Message) -> None:
@@ -60,8 +60,9 @@ class Sentinel(Agent):
         """Unwell while the record cannot be read."""
         return {"healthy": False, "message": self.trouble} if self.trouble else True
 
-    def _new_ledger(self) -> Ledger:
-        return Ledger(int(self.config["threshold"]), float(self.config["window_s"]))
+    def _limits(self) -> tuple[int, float]:
+        config: dict[str, Any] = self.config
+        return int(config["threshold"]), float(config["window_s"])
 
     def _see(self, line: str, at: float, subject: str) -> None:
         if self.ledger.saw(line, at, subject):
