@@ -145,18 +145,20 @@ class AgentManager:
             )
             audit = Audit(self.store, self.registry.node)
             router = Router(
-                bus, self.registry, self.supervisor, commands, queries, self._credentials, audit, self._refusal
+                bus,
+                self.registry,
+                self.supervisor,
+                commands,
+                queries,
+                self._credentials,
+                audit,
+                lambda: self._condition,
             )
             await router.listen(tasks)
             log.info("listening", nats=self._credentials.url)
             await asyncio.Event().wait()  # until the task group ends
         finally:
             await bus.close()
-
-    def _refusal(self) -> str:
-        if self._condition == "starting":
-            return "the manager is starting and has not read its database yet"
-        return "the manager is stopping" if self._condition == "draining" else ""
 
     async def _unless_stopped(self, part: Coroutine[Any, Any, None]) -> bool:
         """Await `part`, but not beyond a `stop`; say whether it was finished."""

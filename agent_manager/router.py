@@ -16,7 +16,7 @@ from agent_manager.commands import Commands, status_now
 from agent_manager.lifecycle import Event
 from agent_manager.nats.identity import Publisher
 from agent_manager.nats.sources import CredentialSource
-from agent_manager.queries import Queries
+from agent_manager.queries import NodeCondition, Queries
 from agent_manager.registry import AgentRegistry
 from agent_manager.supervisor import Supervisor
 from opmas.bus import Bus, Msg, correlation_id
@@ -64,14 +64,14 @@ class Router:
         queries: Queries,
         credentials: CredentialSource,
         audit: Audit,
-        refusal: Callable[[], str],
+        condition: Callable[[], NodeCondition],
     ) -> None:
         self._bus = bus
         self._registry = registry
         self._supervisor = supervisor
         self._credentials = credentials
         self._audit = audit
-        self._refusal = refusal
+        self._condition = condition
         self.rejected = 0
         """Reports that could not be understood or proved nothing."""
         self._commands = _command_table(commands, registry)
@@ -111,8 +111,8 @@ class Router:
         await self._respond(msg, response)
 
     async def _obey(self, command: Command, publisher: Publisher | None) -> Response:
-        if refusal := self._refusal():
-            raise ManagerUnavailable(f"cannot take commands: {refusal}", "try again in a moment")
+        if (condition := self._condition()) != "ready":
+            raise ManagerUnavailable(f"cannot take commands: {_UNREADY[condition]}", "try again in a moment")
         if self._credentials.identified and (publisher is None or not publisher.may_command):
             raise PermissionDenied(
                 f"{publisher or 'an unknown publisher'} may not command the manager",
@@ -131,16 +131,23 @@ class Router:
         try:
             query = _decode(Query, msg.data)
             name, agent_id = query.query, query.agent_id
-            kind, ask = _known(self._queries, name, "query")
-            if agent_id is not None or name in _ABOUT_ONE:
-                _check_agent_id(agent_id or "")
-            response = success(name, agent_id, await ask(agent_id, _params(kind, name, query.params)))
+            response = await self._look(query)
         except OpmasError as error:
             response = failure(name, agent_id, error.body())
         except Exception:  # the edge of a NATS message
             log.exception("query_failed", query=name, agent=agent_id)
             response = failure(name, agent_id, OpmasError("the manager failed; its log says where").body())
         await self._respond(msg, response)
+
+    async def _look(self, query: Query) -> Response:
+        name, agent_id = query.query, query.agent_id
+        kind, ask = _known(self._queries, name, "query")
+        # Until the database is read, "there is no such agent" would be a guess.
+        if (condition := self._condition()) == "starting" and name not in _ABOUT_THE_MANAGER:
+            raise ManagerUnavailable(f"cannot answer yet: {_UNREADY[condition]}", "try again in a moment")
+        if agent_id is not None or name in _ABOUT_ONE:
+            _check_agent_id(agent_id or "")
+        return success(name, agent_id, await ask(agent_id, _params(kind, name, query.params)))
 
     async def _respond(self, msg: Msg, response: Response) -> None:
         try:
@@ -222,6 +229,12 @@ class Router:
 
 
 _ABOUT_ONE = frozenset({"get", "status", "logs", "metrics"})
+_ABOUT_THE_MANAGER = frozenset({"health", "nodes"})
+
+_UNREADY: dict[NodeCondition, str] = {
+    "starting": "the manager is starting and has not read its database yet",
+    "draining": "the manager is stopping",
+}
 
 
 def _command_table(commands: Commands, registry: AgentRegistry) -> dict[str, tuple[type[Params], Handle]]:

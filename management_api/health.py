@@ -59,6 +59,8 @@ async def ready(fleet: TheFleet) -> Ready:
     if manager is None:
         part = "manager" if fleet.is_connected else "nats"
         raise ManagerUnavailable(f"cannot take requests: {part}: {problem}", "see `opmas status`")
+    if manager.status == "starting":
+        raise ManagerUnavailable("cannot take requests: the manager is starting", "try again in a moment")
     return Ready(ready=True, version=__version__)
 
 

@@ -16,6 +16,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -242,7 +243,7 @@ class Node:
         """Wait until the agents run; return the pids of their instances."""
         pids: dict[str, int] = {}
         for agent_id in agents:
-            until(lambda each=agent_id: self._is_running(each, replicas), f"{agent_id} to run")
+            until(partial(self._is_running, agent_id, replicas), f"{agent_id} to run")
             pids |= {i["id"]: i["pid"] for i in self.instances(agent_id) if i["pid"] is not None}
         return pids
 
