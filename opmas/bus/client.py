@@ -101,8 +101,13 @@ class SafeClient(Client):
     async def end(self, *, politely: bool) -> None:
         """Close for good and leave no task behind; not politely: without waiting for the peer to take what is left."""
         if not politely:
+            self._pending, self._pending_data_size = [], 0
             self._discard_connection()
         if self._flush_queue is not None:  # else it never came to connecting
-            await self.close()
+            try:
+                async with asyncio.timeout(1.0):
+                    await self.close()
+            except (TimeoutError, OSError):
+                self._discard_connection()
         tasks = (self._reading_task, self._ping_interval_task, self._flusher_task, self._reconnection_task)
         await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 class Bus:
     """A connection to NATS: `async with await Bus.connect(url, name="manager") as bus`.
 
-    `good_since` is the monotonic time of the last (re)connect, None while there is no connection; `outages` counts the
-    losses; `violations` counts what the server refused us, which a request sees only as silence.
+    `outages` counts the losses of the connection; `violations` what the server refused us, which a request sees only as
+    silence.
     """
 
     def __init__(self, url: str, on_reconnect: Callable[[], None] | None = None) -> None:
@@ -45,7 +45,7 @@ class Bus:
         self._on_reconnect = on_reconnect
         self._connected = asyncio.Event()
         self._closing = False
-        self.good_since: float | None = None
+        self._good_since: float | None = None
         self.outages = 0
         self.violations = 0
 
@@ -106,6 +106,7 @@ class Bus:
                 reconnect_time_wait=0.5,  # type: ignore[arg-type]  # seconds for asyncio.sleep, annotated as int
                 reconnect_to_server_handler=next_server,
                 connect_timeout=5,
+                flush_timeout=5,  # a frozen server must not hold a publisher for ever
                 ping_interval=5,
                 max_outstanding_pings=2,
                 error_cb=self._on_error,
@@ -130,10 +131,10 @@ class Bus:
             logger.debug("NATS: %r", error)
 
     async def _on_disconnected(self) -> None:
-        if self._closing or self.good_since is None:
+        if self._closing or self._good_since is None:
             return
         self.outages += 1
-        self.good_since = None
+        self._good_since = None
         self._connected.clear()
         logger.warning("lost the connection to NATS at %s; reconnecting", self._url)
 
@@ -144,13 +145,18 @@ class Bus:
             self._on_reconnect()
 
     def _is_good(self) -> None:
-        self.good_since = time.monotonic()
+        self._good_since = time.monotonic()
         self._connected.set()
 
     @property
     def is_connected(self) -> bool:
         """Whether messages can leave now."""
         return self._client.is_connected
+
+    @property
+    def good_since(self) -> float | None:
+        """The monotonic time of the last (re)connect; None while there is no connection."""
+        return self._good_since if self._client.is_connected else None
 
     async def publish(self, subject: str, payload: Payload, headers: Mapping[str, str] | None = None) -> None:
         """Send a message to whoever listens; nobody says whether it arrived.
@@ -188,9 +194,14 @@ class Bus:
     async def _wait_connected(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
-                await self._connected.wait()
+                await self._until_connected()
         except TimeoutError:
             raise BusUnavailable(f"no connection to NATS at {self._url} within {timeout_s:g} s") from None
+
+    async def _until_connected(self) -> None:
+        while not self._client.is_connected:  # nats-py knows of a loss before it tells us
+            self._connected.clear()
+            await self._connected.wait()
 
     async def respond(self, msg: Msg, payload: Payload) -> bool:
         """Answer `msg` to its inbox, errors with the service headers of ADR-32 too; False when it has no inbox."""
@@ -222,7 +233,7 @@ class Bus:
         """Return when the server has seen all that was sent, subscriptions included. Raises `BusUnavailable`."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._connected.wait()
+                await self._until_connected()
                 await self._client.flush()
         except (TimeoutError, errors.Error) as error:
             raise BusUnavailable(f"NATS at {self._url} did not answer within {timeout_s:g} s") from error
@@ -243,7 +254,7 @@ class Bus:
         except (TimeoutError, errors.Error) as error:
             logger.debug("closing without a last flush: %r", error)
         finally:
-            self.good_since = None
+            self._good_since = None
             self._connected.clear()
             await self._client.end(politely=flushed)
 
