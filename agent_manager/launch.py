@@ -31,7 +31,7 @@ _PASSED_ON = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
 )  # fmt: skip
 
-_CREDS, _TOKEN, _CONFIG, _LAUNCH = "creds", "token", "config.json", "launch.json"
+_CREDS, _TOKEN, _CONFIG = "creds", "token", "config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,11 @@ class Launch:
 class Launcher:
     """Prepares slots and asks templates for processes."""
 
-    def __init__(self, home: Path, credentials: CredentialSource, templates: Templates) -> None:
+    def __init__(
+        self, home: Path, credentials: CredentialSource, templates: Templates, streams: tuple[str, ...] = ()
+    ) -> None:
         self._home = home
+        self._streams = streams
         self._credentials = credentials
         self._templates = templates
 
@@ -54,17 +57,20 @@ class Launcher:
         """Start the instance. Raises `OpmasError` subclasses that say why it cannot be."""
         manifest = record.manifest()
         assert record.package is not None  # noqa: S101  # manifest() refused a record without a package
-        await asyncio.to_thread(instance.slot.path.mkdir, 0o700, parents=True, exist_ok=True)
-        instance.login = await self._credentials.issue(_grant(manifest, instance), instance.slot.path / _CREDS)
+        await asyncio.to_thread(_make_slot, instance.slot.path)
+        instance.login = await self._credentials.issue(self._grant(manifest, instance), instance.slot.path / _CREDS)
         token = secrets.token_urlsafe(32)
         own, named = await asyncio.to_thread(self._prepare, record, record.package, manifest, instance, token)
         env = instance.login.environment() | own | named
         forked = manifest.runtime is not Runtime.EXEC and not needs_new_interpreter(named)
-        return await self._templates.spawn(manifest, self._spec(record.package, manifest, instance, env, forked=forked))
+        spec = self._spec(record.package, manifest, instance, env, forked=forked)
+        return await self._templates.spawn(manifest, spec, manifest.config.defaults | record.row.config)
 
     async def renew(self, record: AgentRecord, instance: Instance) -> None:
         """Give a living instance fresh credentials; it reads them when it connects again."""
-        instance.login = await self._credentials.renew(_grant(record.manifest(), instance), instance.slot.path / _CREDS)
+        instance.login = await self._credentials.renew(
+            self._grant(record.manifest(), instance), instance.slot.path / _CREDS
+        )
 
     async def withdraw(self, instance: Instance) -> None:
         """Take a dead instance's credentials and token away, and close what connections it left."""
@@ -72,6 +78,11 @@ class Launcher:
         if instance.login is not None:
             await self._credentials.withdraw(instance.login)
             instance.login = None
+
+    def _grant(self, manifest: Manifest, instance: Instance) -> Grant:
+        subjects = manifest.permissions.subjects
+        role = Role.STREAMER if instance.agent_id in self._streams else Role.AGENT
+        return Grant(role, instance.agent_id, instance.id, publish=subjects.publish, subscribe=subjects.subscribe)
 
     def _prepare(
         self, record: AgentRecord, package: Package, manifest: Manifest, instance: Instance, token: str
@@ -86,10 +97,10 @@ class Launcher:
         env |= _own_names(manifest, instance, slot, data)
         if manifest.runtime is not Runtime.EXEC:
             env |= _runtime_names(manifest, package)
-            config = validate_config(manifest, dict(record.row.config))
-            _write(slot / _CONFIG, json.dumps({"config": config, "schema": manifest.config.json_schema}))
+        config = validate_config(manifest, dict(record.row.config))
+        content = {"config": config, "schema": manifest.config.json_schema, "epoch": instance.epoch}
+        _write(slot / _CONFIG, json.dumps(content))
         _write(slot / _TOKEN, token)
-        _write(slot / _LAUNCH, json.dumps({"epoch": instance.epoch, "token": token}))
         return env, package.environment(os.environ)
 
     def _spec(
@@ -129,15 +140,10 @@ class Launcher:
 def recall(instance: Instance) -> Launch | None:
     """Read what the manager that launched the living process remembered of it."""
     try:
-        content = json.loads((instance.slot.path / _LAUNCH).read_text())
-        return Launch(epoch=int(content["epoch"]), token=str(content["token"]))
+        content = json.loads((instance.slot.path / _CONFIG).read_text())
+        return Launch(epoch=int(content["epoch"]), token=(instance.slot.path / _TOKEN).read_text())
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _grant(manifest: Manifest, instance: Instance) -> Grant:
-    subjects = manifest.permissions.subjects
-    return Grant(Role.AGENT, instance.agent_id, instance.id, publish=subjects.publish, subscribe=subjects.subscribe)
 
 
 def _own_names(manifest: Manifest, instance: Instance, slot: Path, data: Path) -> dict[str, str]:
@@ -155,6 +161,11 @@ def _own_names(manifest: Manifest, instance: Instance, slot: Path, data: Path) -
     }
 
 
+def _make_slot(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (path / _CREDS).unlink(missing_ok=True)  # see `_write`
+
+
 def _runtime_names(manifest: Manifest, package: Package) -> dict[str, str]:
     return {
         "OPMAS_ENTRYPOINT": manifest.entrypoint or "",
@@ -166,8 +177,11 @@ def _runtime_names(manifest: Manifest, package: Package) -> dict[str, str]:
 
 
 def _write(path: Path, text: str) -> None:
-    # Whole or not at all: an instance may be reading the old one.
-    new = path.with_name(f"{path.name}.new")
-    new.touch(mode=0o600)
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
+    """Make a private file anew; nobody reads it yet.
+
+    Not by replacing the old one: file systems then write the new one to disk at once, and a hundred starts wait for it.
+    """
+    path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -88,7 +88,7 @@ class AgentManager:
             await self.templates.close()
 
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
-        launcher = Launcher(self._settings.home, self._credentials, self.templates)
+        launcher = Launcher(self._settings.home, self._credentials, self.templates, self._settings.permissions.streams)
         self.supervisor = Supervisor(self.registry, launcher, self.recorder, tasks, self._changed)
         self.reconciler = Reconciler(self.registry, self.supervisor)
         tasks.create_task(self._serve(tasks), name="serve")

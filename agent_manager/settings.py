@@ -47,11 +47,16 @@ class ServiceSettings(Section):
 
 
 class PermissionSettings(Section):
-    """What packages may ask for beyond `logs.>`, `findings.>` and `events.>`."""
+    """What an operator grants to packages beyond what every agent may do.
+
+    `allow`: subjects a manifest may ask for besides `logs.>`, `findings.>` and `events.>`. `streams`: the agents that
+    may use the JetStream API for the stream called like themselves, and are trusted with the account (docs/adr/004).
+    """
 
     model_config = SettingsConfigDict(env_prefix="OPMAS_PERMISSIONS__")
 
     allow: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
 
 
 class ManagerSettings(Settings):

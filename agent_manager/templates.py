@@ -5,22 +5,25 @@ An agent whose preload cannot be forked from (it starts threads) is executed ins
 
 import asyncio
 import dataclasses
+import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
+from pydantic import JsonValue
 
 from agent_manager.process.errors import PreloadRefused, SpawnFailed
 from agent_manager.process.launcher import Template
 from agent_manager.process.slot import Shim
 from agent_manager.process.spec import InstanceSpec
 from opmas.agent import PRELOAD
+from opmas.agent.agno import PRELOAD as AGNO_PRELOAD
 from opmas.wire.manifest import Manifest, Runtime
 
 log = structlog.get_logger(__name__)
 
-# What every instance's runtime needs, and what an Agno object needs besides (its offline run warms the code paths).
-_AGNO_PRELOAD = ("opmas.agent.agno", "opmas.agent.agno:warm_up")
+_AGNO_WARM_UP = "opmas.agent.agno:warm_up"
 
 
 class Templates:
@@ -32,9 +35,12 @@ class Templates:
         self._refused: dict[tuple[str, ...], PreloadRefused] = {}
         self._lock = asyncio.Lock()
 
-    async def spawn(self, manifest: Manifest, spec: InstanceSpec) -> Shim:
-        """Start an instance, forked when it can be. Raises `SpawnFailed` or `SlotBusy`."""
-        preload = preload_of(manifest) if spec.entry else PRELOAD
+    async def spawn(self, manifest: Manifest, spec: InstanceSpec, config: Mapping[str, JsonValue]) -> Shim:
+        """Start an instance, forked when it can be; its `config` may name a model whose provider is to be warm.
+
+        Raises `SpawnFailed` or `SlotBusy`.
+        """
+        preload = preload_of(manifest, config) if spec.entry else PRELOAD
         try:
             template = await self._warmed(preload)
         except PreloadRefused as refusal:
@@ -49,11 +55,6 @@ class Templates:
             if not template.closed.is_set():
                 raise
             return await (await self._warmed(preload if spec.entry else PRELOAD)).spawn(spec)
-
-    async def warm(self, manifest: Manifest) -> None:
-        """Have the template ready before it is asked for."""
-        if manifest.runtime is not Runtime.EXEC:
-            await self._warmed(preload_of(manifest))
 
     async def _warmed(self, preload: tuple[str, ...]) -> Template:
         async with self._lock:
@@ -75,7 +76,19 @@ class Templates:
             await template.close()
 
 
-def preload_of(manifest: Manifest) -> tuple[str, ...]:
+def preload_of(manifest: Manifest, config: Mapping[str, JsonValue]) -> tuple[str, ...]:
     """The modules a template for this manifest imports before it forks."""
-    agno = _AGNO_PRELOAD if manifest.runtime is Runtime.AGNO else ()
-    return (*PRELOAD, *manifest.preload, *agno)
+    if manifest.runtime is not Runtime.AGNO:
+        return tuple(dict.fromkeys((*PRELOAD, *manifest.preload)))
+    return tuple(dict.fromkeys((*AGNO_PRELOAD, *manifest.preload, *_provider(config), _AGNO_WARM_UP)))
+
+
+def _provider(config: Mapping[str, JsonValue]) -> tuple[str, ...]:
+    """Agno's module for the provider of a `provider:id` model, which costs 7 s when it is imported in each fork."""
+    provider, colon, _ = str(config.get("model", "")).partition(":")
+    module = f"agno.models.{provider.replace('-', '_')}"
+    return (module,) if colon and provider.replace("-", "_").isidentifier() and _exists(module) else ()
+
+
+def _exists(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
