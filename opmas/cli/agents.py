@@ -34,7 +34,7 @@ def ls(
         paper.document(found)
         return
     head = ("AGENT", "STATUS", "READY", "RESTARTS", "UPTIME", "CPU", "MEMORY", "PACKAGE", "WHY")
-    paper.table(head, [_row(agent) for agent in found["agents"]])
+    paper.table(head, [_row(agent) for agent in found["agents"]], ("PACKAGE", "CPU", "MEMORY", "UPTIME", "RESTARTS"))
     if not found["agents"]:
         paper.note("no agents: `opmas init NAME` writes a package, `opmas packages` shows what is on disk")
 
@@ -87,10 +87,10 @@ def describe(agent: str, /, *, json: Json = False) -> None:
 
 
 def _facts(view: Document, health: Document) -> None:
-    retry = view.get("next_retry_at")
+    retry, wanted = view.get("next_retry_at"), view["desired"]
     facts: dict[str, Any] = {
         "agent": view["id"],
-        "status": paper.status(view["status"]) + (f", wanted {view['desired']}" if view["desired"] else ""),
+        "status": paper.status(view["status"]) + (f", wanted {wanted}" if wanted != view["status"] else ""),
         "why": paper.plain(view.get("reason") or "") + (f" (next try {paper.when(retry)})" if retry else ""),
         "health": health["health"],
         "name": view["name"],
@@ -131,6 +131,7 @@ def _instances(instances: list[Document]) -> None:
             )
             for i in instances
         ],
+        ("NODE", "CPU", "MEMORY", "RESTARTS", "UPTIME"),
     )
 
 
@@ -152,6 +153,8 @@ def events(agent: str | None = None, /, *, after: int | None = None, limit: int 
     """
     try:
         found = get("/api/v1/events", {"agent": agent, "after": after, "limit": limit})
+        if agent is not None and not found["events"]:
+            get(agent_path(agent))  # an agent that is gone still has its events; one that never was is a mistake
     except Failure as failure:
         if agent is None or failure.exit is not Exit.NOT_FOUND:
             raise
@@ -174,7 +177,7 @@ def _events(found: list[Document]) -> None:
         )
         for e in found
     ]
-    paper.table(("ID", "TIME", "WHO", "EVENT", "STATUS", "CAUSE"), rows)
+    paper.table(("ID", "TIME", "WHO", "EVENT", "STATUS", "CAUSE"), rows, ("ID",))
 
 
 def _cause(cause: Document) -> str:

@@ -37,7 +37,7 @@ def init(name: str, /, *, json: Annotated[bool, Parameter(name="--json", negativ
     if folder.exists():
         raise Failure(f"cannot make {folder}: it exists already", "choose another name", "conflict")
     try:
-        _write(folder, {"name": name, "title": _class_name(name)})
+        _write(folder, {"name": name, "title": _class_name(name), "module": name.replace("-", "_")})
     except OSError as error:
         raise Failure(f"cannot write {folder}: {error.strerror}", f"make {folder.parent} writable") from error
     if json:
@@ -63,7 +63,9 @@ def _write(folder: Path, values: dict[str, str]) -> None:
 
 
 def _class_name(name: str) -> str:
-    return "".join(part.capitalize() for part in name.replace("_", "-").split("-")) or name
+    """Make `my-bot` into `MyBotAgent`, which is neither a keyword nor one of the SDK's own names."""
+    words = "".join(part.capitalize() for part in name.replace("_", "-").split("-"))
+    return f"Agent{words}" if words[0].isdigit() else f"{words.removesuffix('Agent')}Agent"
 
 
 def validate(*paths: Path, json: Annotated[bool, Parameter(name="--json", negative=())] = False) -> int:

@@ -7,10 +7,11 @@ For the same reason answers stay the documents that came, the API having checked
 import difflib
 import http.client
 import json
+import re
 import socket
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from opmas.cli import home
 from opmas.cli.failure import Failure
@@ -28,14 +29,17 @@ def get(path: str, query: Mapping[str, object] | None = None, timeout_s: float =
 
 def control(command: str, agent_id: str, wait: float = 0.0, body: Document | None = None) -> Document:
     """Send a command and return its response, an error's too. Raises `Failure` when no manager could be asked."""
-    path = f"/api/v1/agents/{quote(agent_id, safe='')}/{command}"
-    status, document = _exchange("POST", path, {"wait": wait or None}, body, ANSWER_S + wait)
+    status, document = _exchange(
+        "POST", agent_path(agent_id, f"/{command}"), {"wait": wait or None}, body, ANSWER_S + wait
+    )
     return document if "command" in document else _checked(status, document)
 
 
 def agent_path(agent_id: str, part: str = "") -> str:
-    """Spell the path of an agent, whatever was typed for its id."""
-    return f"/api/v1/agents/{quote(agent_id, safe='')}{part}"
+    """Spell the path of an agent. Raises `Failure` for an id that would lead elsewhere; the API judges the others."""
+    if not re.fullmatch(r"[\w-]+", agent_id, re.ASCII):
+        raise Failure(f"cannot find '{agent_id}': no such agent", "`opmas ls` lists all", "agent_not_found")
+    return f"/api/v1/agents/{agent_id}{part}"
 
 
 def no_such_agent(act: str, agent_id: str) -> Failure:

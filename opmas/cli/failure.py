@@ -31,6 +31,7 @@ _EXITS = {
     "unauthenticated": Exit.DENIED,
     "conflict": Exit.CONFLICT,
     "deadline_exceeded": Exit.TIMED_OUT,
+    "timed_out": Exit.TIMED_OUT,
     "usage": Exit.USAGE,
 }
 

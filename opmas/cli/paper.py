@@ -55,15 +55,17 @@ def plain(text: object) -> str:
     return "".join(c if c.isprintable() else " " for c in str(text))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print columns under `head`; in a terminal, the widest are cut until a row fits."""
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = ()) -> None:
+    """Print columns under `head`. In a terminal they fit: `spare` ones are left out in order, wide ones cut."""
     cells = [[plain("-" if cell in {None, ""} else cell) for cell in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip_longest(head, *cells, fillvalue="")]
+    columns = [list(column) for column in zip_longest(head, *cells, fillvalue="")]
     if sys.stdout.isatty():
-        _fit(widths, shutil.get_terminal_size().columns - len(_GAP) * (len(head) - 1))
-    line(_row(head, widths, bold=True))
-    for row in cells:
-        line(_row(row, widths))
+        _leave_out(columns, spare, shutil.get_terminal_size().columns)
+    widths = [max(map(_width, column)) for column in columns]
+    if sys.stdout.isatty():
+        _fit(widths, shutil.get_terminal_size().columns - len(_GAP) * (len(widths) - 1))
+    for number, row in enumerate(zip(*columns, strict=True)):
+        line(_row(row, widths, bold=not number))
 
 
 def _row(cells: Sequence[str], widths: Sequence[int], *, bold: bool = False) -> str:
@@ -71,6 +73,13 @@ def _row(cells: Sequence[str], widths: Sequence[int], *, bold: bool = False) -> 
     padded = [cell + " " * (width - _width(cell)) for cell, width in zip(shown, widths, strict=True)]
     padded[-1] = padded[-1].rstrip()
     return _GAP.join(paint(text, "1" if bold else _COLOURS.get(text.strip(), "")) for text in padded)
+
+
+def _leave_out(columns: list[list[str]], spare: Sequence[str], room: int) -> None:
+    for name in spare:
+        if sum(min(max(map(_width, column)), _NARROWEST) + len(_GAP) for column in columns) <= room:
+            return
+        columns[:] = [column for column in columns if column[0] != name]
 
 
 def _fit(widths: list[int], room: int) -> None:
