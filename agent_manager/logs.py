@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pydantic_core import to_json
+
 from agent_manager.instance import Instance
 from agent_manager.process.logfile import LogLine as RawLine
 from opmas.wire.errors import InvalidRequest
@@ -22,20 +24,40 @@ _MAX_LINE = 64_000
 def read_logs(agent_id: str, instances: Sequence[Instance], params: LogsParams) -> LogsView:
     """Answer the `logs` query. Raises `InvalidRequest` for a cursor or an expression that cannot be read."""
     matches = _matcher(params)
-    cursors = _decode(params.after) if params.after else {}
-    batches: list[list[LogLine]] = []
-    ends: dict[str, str] = {}
+    if params.after is not None:
+        return _following(agent_id, instances, _decode(params.after), matches)
+    tails = {instance.id: instance.slot.log.tail(params.tail) for instance in instances}
+    merged = _merged({name: raw for name, (raw, _) in tails.items()}, matches)
+    last = merged[-params.tail :] if params.tail else []
+    ends = {name: end for name, (_, end) in tails.items()}
+    return LogsView(agent_id=agent_id, lines=_last_fitting(last), next=_encode(ends))
+
+
+def _following(agent_id: str, instances: Sequence[Instance], after: dict[str, str], matches: "_Matcher") -> LogsView:
+    """What was written since: no line is left out, those for which there is no room come with the next answer."""
+    left = _MAX_BYTES
+    found: dict[str, list[RawLine]] = {}
+
     for instance in instances:
-        if params.after is None:
-            raw, end = instance.slot.log.tail(params.tail)
-        else:
-            raw, end = instance.slot.log.read_since(cursors.get(instance.id, ""))
-        ends[instance.id] = end
-        batches.append([line for line in (_line(instance.id, each) for each in raw) if matches(line)])
-    merged = list(heapq.merge(*batches, key=lambda line: line.time))
-    if params.after is None:
-        merged = merged[-params.tail :] if params.tail else []
-    return LogsView(agent_id=agent_id, lines=_fitting(merged), next=_encode(ends))
+
+        def fits(raw: RawLine, name: str = instance.id) -> bool:
+            nonlocal left
+            line = _line(name, raw)
+            cost = _cost(line) if matches(line) else 0
+            if cost > left:
+                left = 0  # nothing of a later instance may overtake
+                return False
+            left -= cost
+            return True
+
+        raw, after[instance.id] = instance.slot.log.read_since(after.get(instance.id, ""), fits)
+        found[instance.id] = raw
+    return LogsView(agent_id=agent_id, lines=tuple(_merged(found, matches)), next=_encode(after))
+
+
+def _merged(raw: dict[str, list[RawLine]], matches: "_Matcher") -> list[LogLine]:
+    batches = [[line for line in (_line(name, each) for each in lines) if matches(line)] for name, lines in raw.items()]
+    return list(heapq.merge(*batches, key=lambda line: line.time))
 
 
 def _line(instance_id: str, raw: RawLine) -> LogLine:
@@ -47,12 +69,17 @@ def _line(instance_id: str, raw: RawLine) -> LogLine:
     )
 
 
-def _fitting(lines: list[LogLine]) -> tuple[LogLine, ...]:
+def _cost(line: LogLine) -> int:
+    """Bytes of the answer that a line takes at most: as JSON, with its time, stream and instance."""
+    return len(to_json(line.line)) + 200
+
+
+def _last_fitting(lines: list[LogLine]) -> tuple[LogLine, ...]:
     """The last lines that fit into one message."""
-    size = 0
+    left = _MAX_BYTES
     for start in range(len(lines) - 1, -1, -1):
-        size += 6 * len(lines[start].line) if not lines[start].line.isascii() else len(lines[start].line) + 120
-        if size > _MAX_BYTES:
+        left -= _cost(lines[start])
+        if left < 0:
             return tuple(lines[start + 1 :])
     return tuple(lines)
 

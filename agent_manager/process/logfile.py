@@ -6,7 +6,7 @@ Written by `logwriter`, in the shim. Holds no file open between calls: a followe
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -48,10 +48,13 @@ class LogReader:
                     break
         return lines, cursor
 
-    def read_since(self, cursor: str) -> tuple[list[LogLine], str]:
+    def read_since(
+        self, cursor: str, fits: Callable[[LogLine], bool] = lambda _line: True
+    ) -> tuple[list[LogLine], str]:
         """Read on from `cursor` ("" is the oldest line there is): at most some MiB; no lines means the end was reached.
 
-        A follower that was so slow that its file has gone goes on with the oldest one left.
+        It ends before the first line that does not fit, which the returned cursor then leads to. A follower that was so
+        slow that its file has gone goes on with the oldest one left.
         """
         identity, _, end = cursor.rpartition("-")
         lines: list[LogLine] = []
@@ -59,14 +62,16 @@ class LogReader:
         with self._open_all() as files:
             known = [each for _, each in files]
             start = known.index(identity) if identity in known else 0
-            offset = int(end) if identity in known else 0
+            # A cursor has been in a stranger's hands; no file is longer than 15 digits say.
+            offset = int(end) if identity in known and end.isdecimal() and len(end) < 16 else 0
             for file, each in files[start:]:
                 data = os.pread(file.fileno(), room, offset)
                 data = data[: data.rfind(b"\n") + 1]  # a line that is being written is read the next time
-                lines.extend(_parse(data))
-                room -= len(data)
-                cursor = f"{each}-{offset + len(data)}"
-                if room < READ_BYTES // 2:  # what is left might not hold a line
+                found, taken = _fitting(data, fits)
+                lines.extend(found)
+                room -= taken
+                cursor = f"{each}-{offset + taken}"
+                if taken < len(data) or room < READ_BYTES // 2:  # what is left might not hold a line
                     break
                 offset = 0
         return lines, cursor
@@ -118,6 +123,19 @@ def _last_lines(file: BinaryIO, count: int) -> tuple[list[LogLine], int]:
     if start > 0:
         whole = whole[whole.find(b"\n") + 1 :]
     return _parse(whole)[-count:], end
+
+
+def _fitting(data: bytes, fits: Callable[[LogLine], bool]) -> tuple[list[LogLine], int]:
+    """Take whole lines from the front of `data` as long as they fit; also say how many bytes those were."""
+    lines: list[LogLine] = []
+    taken = 0
+    for raw in data.split(b"\n")[:-1]:
+        for line in _parse(raw):
+            if not fits(line):
+                return lines, taken
+            lines.append(line)
+        taken += len(raw) + 1
+    return lines, taken
 
 
 def _parse(data: bytes) -> list[LogLine]:
