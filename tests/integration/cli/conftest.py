@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from opmas.cli.app import run
+
 OPMAS = Path(sys.executable).with_name("opmas")
 _STARTS_WITHIN_S = 30.0
+_OWN = ("OPMAS_", "NATS_", "DATABASE_URL", "NO_COLOR")
 
 _PACKAGES = {
     "talker": {
@@ -41,10 +44,36 @@ class Shell:
         )
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, in the words of `CompletedProcess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Typed = Callable[..., Ended]
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Type a command into a shell without starting a process for it: the same code, a tenth of the time."""
+
+    def type_(shell: Shell, *words: str, **more: str) -> Ended:
+        for name in [name for name in os.environ if name.startswith(_OWN)]:
+            monkeypatch.delenv(name)
+        for name, value in (shell.env | more).items():
+            monkeypatch.setenv(name, value)
+        code = run(list(words))
+        return Ended(int(code), *capsys.readouterr())
+
+    return type_
+
+
 def shell(folder: Path, **settings: str) -> Shell:
     """Make a shell in which data lies in `folder/home` and packages in `folder/packages`, whatever the machine says."""
-    names = ("OPMAS_", "NATS_", "DATABASE_URL", "NO_COLOR")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
     return Shell(clean | {"OPMAS_HOME": str(folder / "home"), "OPMAS_PACKAGES": str(folder / "packages"), **settings})
 
 

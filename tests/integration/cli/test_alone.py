@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.conftest import Shell, shell
+from tests.integration.cli.conftest import Shell, Typed, shell
 
 # What each costs at import: more than `opmas --version` or `opmas ls` may take as a whole.
 HEAVY = {"pydantic", "httpx2", "rich.console", "fastapi", "sqlalchemy", "nats", "agent_manager", "management_api"}
@@ -33,8 +33,8 @@ def test_ls_imports_none_of_the_servers_libraries(alone: Shell) -> None:
 
 
 @pytest.mark.parametrize("verb", ["ls", "events", "packages", "logs"])
-def test_an_absent_api_is_unreachable_and_the_way_to_start_it_is_told(alone: Shell, verb: str) -> None:
-    ended = alone(verb)
+def test_an_absent_api_is_unreachable_and_the_way_to_start_it_is_told(alone: Shell, typed: Typed, verb: str) -> None:
+    ended = typed(alone, verb)
 
     assert ended.returncode == 4
     assert "cannot reach the management API at http://127.0.0.1:" in ended.stderr
@@ -42,24 +42,24 @@ def test_an_absent_api_is_unreachable_and_the_way_to_start_it_is_told(alone: She
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:8000", "http://x:port", "http://"])
-def test_an_address_that_is_none_is_a_usage_error(alone: Shell, url: str) -> None:
-    assert alone("ls", OPMAS_URL=url).returncode == 2
+def test_an_address_that_is_none_is_a_usage_error(alone: Shell, typed: Typed, url: str) -> None:
+    assert typed(alone, "ls", OPMAS_URL=url).returncode == 2
 
 
-def test_status_and_down_say_that_nothing_runs(alone: Shell) -> None:
+def test_status_and_down_say_that_nothing_runs(alone: Shell, typed: Typed) -> None:
     for verb in ("status", "down"):
-        ended = alone(verb)
+        ended = typed(alone, verb)
 
         assert ended.returncode == 3
         assert "nothing runs" in ended.stderr
 
 
-def test_no_token_is_made_up(alone: Shell) -> None:
-    assert alone("token").returncode == alone("env").returncode == 3
+def test_no_token_is_made_up(alone: Shell, typed: Typed) -> None:
+    assert typed(alone, "token").returncode == typed(alone, "env").returncode == 3
 
 
-def test_help_lists_every_verb(alone: Shell) -> None:
-    shown = alone("--help")
+def test_help_lists_every_verb(alone: Shell, typed: Typed) -> None:
+    shown = typed(alone, "--help")
 
     assert shown.returncode == 0
     for verb in ("up", "down", "ls", "describe", "start", "logs", "init", "validate", "schema", "manager", "api"):
@@ -69,13 +69,13 @@ def test_help_lists_every_verb(alone: Shell) -> None:
 # --- authors --------------------------------------------------------------------------------------------------------
 
 
-def test_what_init_writes_is_valid_and_passes_its_own_test(alone: Shell, tmp_path: Path) -> None:
+def test_what_init_writes_is_valid_and_passes_its_own_test(alone: Shell, typed: Typed, tmp_path: Path) -> None:
     for name in ("my-bot", "0", "none", "agent"):
-        assert alone("init", name).returncode == 0
+        assert typed(alone, "init", name).returncode == 0
 
     packages = tmp_path / "packages"
     assert sorted(path.name for path in packages.iterdir()) == ["0", "agent", "my-bot", "none"]
-    assert alone("validate").returncode == 0
+    assert typed(alone, "validate").returncode == 0
     options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", Path("pyproject.toml").absolute()]
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", *options, packages / "my-bot", packages / "0"],
@@ -85,14 +85,16 @@ def test_what_init_writes_is_valid_and_passes_its_own_test(alone: Shell, tmp_pat
     assert "2 passed" in tested.stdout
 
 
-def test_init_overwrites_nothing_and_refuses_names_that_no_agent_may_have(alone: Shell, tmp_path: Path) -> None:
-    assert alone("init", "mine").returncode == 0
+def test_init_overwrites_nothing_and_refuses_names_that_no_agent_may_have(
+    alone: Shell, typed: Typed, tmp_path: Path
+) -> None:
+    assert typed(alone, "init", "mine").returncode == 0
     (tmp_path / "packages" / "mine" / "agent.py").write_text("my work")
 
-    assert alone("init", "mine").returncode == 6
+    assert typed(alone, "init", "mine").returncode == 6
     assert (tmp_path / "packages" / "mine" / "agent.py").read_text() == "my work"
     for name in ("Mine", "../mine", "manager", ""):
-        assert alone("init", name).returncode == 2
+        assert typed(alone, "init", name).returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -104,12 +106,14 @@ def test_init_overwrites_nothing_and_refuses_names_that_no_agent_may_have(alone:
         ("name: x\ncommand: [./x]\nreplicas: two\n", "replicas"),
     ],
 )
-def test_validate_names_what_is_wrong(alone: Shell, tmp_path: Path, text: str, word: str) -> None:
+def test_validate_names_what_is_wrong(alone: Shell, typed: Typed, tmp_path: Path, text: str, word: str) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "agent.yaml").write_text(text)
-    alone("init", "good")
+    typed(alone, "init", "good")
 
-    ended = alone("validate", str(tmp_path / "bad"), str(tmp_path / "packages" / "good" / "agent.yaml"), "--json")
+    ended = typed(
+        alone, "validate", str(tmp_path / "bad"), str(tmp_path / "packages" / "good" / "agent.yaml"), "--json"
+    )
 
     assert ended.returncode == 1
     assert word in ended.stderr
@@ -119,21 +123,21 @@ def test_validate_names_what_is_wrong(alone: Shell, tmp_path: Path, text: str, w
     assert good["error"] is None
 
 
-def test_validate_of_nothing_is_not_found(alone: Shell, tmp_path: Path) -> None:
-    assert alone("validate").returncode == 3
-    assert alone("validate", str(tmp_path / "nowhere")).returncode == 3
+def test_validate_of_nothing_is_not_found(alone: Shell, typed: Typed, tmp_path: Path) -> None:
+    assert typed(alone, "validate").returncode == 3
+    assert typed(alone, "validate", str(tmp_path / "nowhere")).returncode == 3
 
 
 @pytest.mark.parametrize("what", ["agent", "command", "query", "response", "status", "metrics"])
-def test_a_schema_is_one_json_document(alone: Shell, what: str) -> None:
-    assert json.loads(alone("schema", what).stdout)["properties"]
+def test_a_schema_is_one_json_document(alone: Shell, typed: Typed, what: str) -> None:
+    assert json.loads(typed(alone, "schema", what).stdout)["properties"]
 
 
-def test_a_home_that_is_somebody_elses_file_is_no_reason_to_crash(tmp_path: Path) -> None:
+def test_a_home_that_is_somebody_elses_file_is_no_reason_to_crash(typed: Typed, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "up.json").write_text("}{")
     (tmp_path / "home" / "admin.token").write_bytes(b"\xff")
 
-    ended = shell(tmp_path, OPMAS_API__PORT="1")("ls")
+    ended = typed(shell(tmp_path, OPMAS_API__PORT="1"), "ls")
 
     assert ended.returncode == 4

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.cli.conftest import OPMAS, Shell
+from tests.integration.cli.conftest import OPMAS, Shell, Typed
 
 
 def asked(opmas: Shell, *words: str) -> Any:
@@ -66,13 +66,12 @@ def test_several_agents_are_commanded_at_once_and_one_failure_spoils_no_other(op
         (("ls", "--status", "happy"), 2, "status"),
         (("lss",), 2, "did you mean 'ls'?"),
         (("ls", "--jsn"), 2, "--json"),
-        (("up",), 6, "already runs"),
     ],
 )
 def test_an_error_has_its_exit_code_and_says_what_to_do(
-    opmas: Shell, words: Sequence[str], code: int, said: str
+    opmas: Shell, typed: Typed, words: Sequence[str], code: int, said: str
 ) -> None:
-    ended = opmas(*words)
+    ended = typed(opmas, *words)
 
     assert ended.returncode == code
     assert bool(ended.stdout) is ("--json" in words)
@@ -81,8 +80,15 @@ def test_an_error_has_its_exit_code_and_says_what_to_do(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_wrong_token_is_denied_with_a_word_on_where_to_get_it(opmas: Shell) -> None:
-    ended = opmas("ls", OPMAS_TOKEN="wrong")
+def test_a_second_up_is_refused(opmas: Shell) -> None:
+    ended = opmas("up")
+
+    assert ended.returncode == 6
+    assert "already runs" in ended.stderr
+
+
+def test_a_wrong_token_is_denied_with_a_word_on_where_to_get_it(opmas: Shell, typed: Typed) -> None:
+    ended = typed(opmas, "ls", OPMAS_TOKEN="wrong")
 
     assert ended.returncode == 5
     assert "opmas token" in ended.stderr
@@ -95,22 +101,22 @@ def test_a_wrong_token_is_denied_with_a_word_on_where_to_get_it(opmas: Shell) ->
      ("start", "nobody"), ("ls", "--nonsense")],
     ids=" ".join,
 )  # fmt: skip
-def test_json_is_exactly_one_document_even_of_an_error(opmas: Shell, words: Sequence[str]) -> None:
-    assert isinstance(asked(opmas, *words), dict)
+def test_json_is_exactly_one_document_even_of_an_error(opmas: Shell, typed: Typed, words: Sequence[str]) -> None:
+    assert isinstance(json.loads(typed(opmas, *words, "--json").stdout), dict)
 
 
-def test_an_agent_that_fell_is_described_with_its_exit_code_and_its_last_words(opmas: Shell) -> None:
-    opmas("start", "faller", "--wait", "5")
+def test_an_agent_that_fell_is_described_with_its_exit_code_and_its_last_words(opmas: Shell, typed: Typed) -> None:
+    typed(opmas, "start", "faller", "--wait", "5")
 
-    ended = opmas("describe", "faller")
+    ended = typed(opmas, "describe", "faller")
 
     assert "error" in ended.stdout
     assert "code 3" in ended.stdout
     assert "these were my last words" in ended.stdout
 
 
-def test_packages_shows_a_broken_one_with_its_error(opmas: Shell) -> None:
-    assert "unknown key 'entrypont'" in opmas("packages").stdout
+def test_packages_shows_a_broken_one_with_its_error(opmas: Shell, typed: Typed) -> None:
+    assert "unknown key 'entrypont'" in typed(opmas, "packages").stdout
 
 
 def test_logs_of_many_agents_are_in_the_order_of_time_behind_their_names(opmas: Shell) -> None:
