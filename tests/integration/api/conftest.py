@@ -27,5 +27,7 @@ async def peer(nats_url: str) -> AsyncIterator[Peer]:
 @pytest.fixture
 async def http(api: Server) -> AsyncIterator[httpx2.AsyncClient]:
     """Call the API as the administrator."""
-    async with httpx2.AsyncClient(base_url=api.url, headers=api.headers, timeout=20, trust_env=False, verify=False) as client:
+    async with httpx2.AsyncClient(
+        base_url=api.url, headers=api.headers, timeout=20, trust_env=False, verify=False
+    ) as client:
         yield client
