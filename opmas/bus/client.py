@@ -7,10 +7,14 @@ methods overridden here still exist with these signatures. Nothing closes this c
 import asyncio
 import logging
 import random
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from nats import errors
 from nats.aio.client import Client, Server, Srv
+from nats.aio.msg import Msg
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +34,20 @@ def next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, f
     """Choose the server tried least, and how long to wait before."""
     chosen = min(servers, key=lambda server: server.reconnects)
     return chosen, reconnect_delay(chosen.reconnects)
+
+
+async def heeding_cancellation(call: Coroutine[Any, Any, T]) -> T:
+    """Await `call`, and end as cancelled if it was cancelled but returned all the same.
+
+    nats-py swallows cancellations in one place, and `asyncio.wait_for`, which it uses in others, does so in Python 3.11
+    when what it waits for is done in the same moment. Whoever asked, a deadline or a task group, would wait for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    result = await call
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
 
 
 class SafeClient(Client):
@@ -90,13 +108,22 @@ class SafeClient(Client):
             writer.transport.abort()
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:
-        # nats-py swallows a cancellation here, and with it the deadline or the task group that asked for it.
-        task = asyncio.current_task()
-        before = task.cancelling() if task else 0
-        result = await super()._flush_pending(force_flush)
-        if task and task.cancelling() > before:
-            raise asyncio.CancelledError
-        return result
+        return await heeding_cancellation(super()._flush_pending(force_flush))
+
+    async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109 - nats-py's signature
+        """Return when the server has seen all that was sent."""
+        await heeding_cancellation(super().flush(timeout))
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = 0.5,  # noqa: ASYNC109 - nats-py's signature
+        old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        """Send a message and wait for the first answer."""
+        return await heeding_cancellation(super().request(subject, payload, timeout, old_style, headers))
 
     async def end(self, *, politely: bool) -> None:
         """Close for good and leave no task behind; not politely: without waiting for the peer to take what is left."""

@@ -1,12 +1,14 @@
 """The private methods of nats-py that SafeClient overrides or reads are still what they were."""
 
+import asyncio
+import contextlib
 import inspect
 
 import pytest
 from nats.aio.client import Client, Server
 from nats.aio.transport import TcpTransport
 
-from opmas.bus.client import SafeClient, next_server, reconnect_delay
+from opmas.bus.client import SafeClient, heeding_cancellation, next_server, reconnect_delay
 
 OVERRIDDEN = {
     "_process_pong": "(self) -> None",
@@ -16,6 +18,11 @@ OVERRIDDEN = {
     "_attempt_reconnect": "(self) -> None",
     "_connect_to_server": "(self, s: Srv) -> None",
     "_flush_pending": "(self, force_flush: bool = False) -> Any",
+    "flush": "(self, timeout: int = 10) -> None",
+    "request": (
+        "(self, subject: str, payload: bytes = b, timeout: float = 0.5, old_style: bool = False, "
+        "headers: Optional[Dict[str, Any]] = None) -> Msg"
+    ),
 }
 CALLED = {"_process_op_err": "(self, e: Exception) -> None"}
 READ = (
@@ -68,3 +75,13 @@ def test_the_server_tried_least_is_tried_next() -> None:
     tired, fresh = Server(uri=None, reconnects=3), Server(uri=None, reconnects=0)  # type: ignore[arg-type]
 
     assert next_server([tired, fresh], {})[0] is fresh
+
+
+async def test_a_cancellation_that_the_client_swallows_is_heeded_all_the_same() -> None:
+    async def swallow() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await heeding_cancellation(swallow())

@@ -1,0 +1,65 @@
+"""Agno's objects as agents, and what a template may preload."""
+
+import subprocess
+import sys
+from typing import Any
+
+AGENT = """
+    from agno.agent import Agent
+    from opmas.agent.offline import OfflineModel
+
+    def add(a: int, b: int) -> int:
+        "Add."
+        return a + b
+
+    agent = Agent(name="calculator", description="adds", model=OfflineModel(), tools=[add])
+"""
+
+
+async def test_an_agno_agent_runs_beats_and_describes_itself(start: Any) -> None:
+    agent = await start(AGENT, OPMAS_RUNTIME="agno", OPMAS_ENTRYPOINT="agent.py:agent")
+    await agent.beat()
+
+    info = (await agent.query("info")).result
+
+    assert info["kind"] == "agent"
+    assert info["description"] == "adds"
+    assert info["model"] == {"id": "offline-echo", "provider": "Offline"}
+    assert info["tools"] == ["add"]
+    agent.process.terminate()
+    assert await agent.ended() == 0
+
+
+async def test_what_agno_cannot_run_is_refused(start: Any) -> None:
+    agent = await start("agent = 1", OPMAS_RUNTIME="agno", OPMAS_ENTRYPOINT="agent.py:agent")
+
+    assert await agent.ended() == 1
+    assert b"of type int, which Agno cannot run" in agent.errors
+
+
+def run(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_sdk_brings_no_server_and_no_agno_into_the_process() -> None:
+    run(
+        "import sys, importlib\n"
+        "from opmas.agent import PRELOAD\n"
+        "import opmas.agent.testing, opmas.agent.agno\n"
+        "[importlib.import_module(m) for m in PRELOAD]\n"
+        "bad = {'sqlalchemy', 'fastapi', 'agent_manager', 'management_api', 'agno', 'uvicorn'} & set(sys.modules)\n"
+        "assert not bad, bad"
+    )
+
+
+def test_preloading_and_warming_up_leave_one_thread_and_no_descriptor() -> None:
+    run(
+        "import os, importlib\n"
+        "fds = set(os.listdir('/proc/self/fd'))\n"
+        "from opmas.agent.agno import PRELOAD, warm_up\n"
+        "[importlib.import_module(m) for m in PRELOAD]\n"
+        "warm_up()\n"
+        "assert len(os.listdir('/proc/self/task')) == 1\n"
+        "assert set(os.listdir('/proc/self/fd')) == fds"
+    )
