@@ -51,7 +51,7 @@ async def source(server: EmbeddedServer, tmp_path: Path) -> AsyncIterator[Embedd
         yield embedded
 
 
-async def connect(login: Login, *, inbox_prefix: str = "", reconnect: bool = True) -> Guest:
+async def connect(login: Login, *, inbox_prefix: str = "", reconnect: bool = False) -> Guest:
     guest = Guest(SafeClient(), login)
 
     async def remember(error: Exception) -> None:
@@ -82,7 +82,7 @@ async def visit() -> AsyncIterator[Visit]:
     guests: list[Guest] = []
 
     async def guest(login: Login) -> Guest:
-        guests.append(await connect(login, reconnect=False))
+        guests.append(await connect(login))
         return guests[-1]
 
     yield guest
@@ -103,10 +103,11 @@ async def join(source: EmbeddedSource, tmp_path: Path) -> AsyncIterator[Join]:
         publish: tuple[str, ...] = (),
         subscribe: tuple[str, ...] = (),
         inbox_prefix: str = "",
+        reconnect: bool = False,
     ) -> Guest:
         grant = Grant(role, name, f"{name}-{ordinal}" if role.is_agent else "", publish, subscribe)
         login = await source.issue(grant, tmp_path / "creds" / f"{role}-{name}-{ordinal}")
-        guests.append(await connect(login, inbox_prefix=inbox_prefix))
+        guests.append(await connect(login, inbox_prefix=inbox_prefix, reconnect=reconnect))
         return guests[-1]
 
     yield guest

@@ -19,7 +19,7 @@ Until = Callable[[Callable[[], bool]], Awaitable[None]]
 async def test_a_killed_server_comes_back_where_its_clients_find_it(
     server: EmbeddedServer, join: Join, until: Until
 ) -> None:
-    agent = await join("a")
+    agent = await join("a", reconnect=True)
     url, pid = server.url, server.pid
 
     os.kill(pid, signal.SIGKILL)
