@@ -8,9 +8,11 @@ import time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, ValidationError
+from pydantic_core import from_json
 
 from opmas.agent.handlers import Handler, Kind, call
+from opmas.agent.message import as_json
 from opmas.bus import Msg, PayloadTooLarge
 from opmas.wire import subjects
 from opmas.wire.errors import AgentFailed, InvalidRequest, OpmasError
@@ -24,7 +26,6 @@ logger = logging.getLogger(__name__)
 Params = dict[str, JsonValue]
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
 
 class _OwnCommand(Command):
@@ -85,12 +86,10 @@ class Answers:
             )
         result = await call(function, params)
         try:
-            return _JSON.validate_python(result.model_dump(mode="json") if isinstance(result, BaseModel) else result)
-        except (ValidationError, RecursionError) as error:
-            raise AgentFailed(
-                f"the {kind} {name!r} of {self._agent_id} returned {type(result).__name__}, which is not JSON",
-                "Return None, numbers, text, lists and dicts of these, or a pydantic model.",
-            ) from error
+            value: JsonValue = from_json(as_json(result))
+        except InvalidRequest as error:
+            raise AgentFailed(f"what {kind} {name!r} of {self._agent_id} returned: {error}", error.hint) from error
+        return value
 
     async def _respond(self, msg: Msg, response: Response) -> None:
         try:

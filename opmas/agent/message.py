@@ -16,13 +16,16 @@ def encode(data: Data) -> bytes:
     """Return bytes as they are, text as UTF-8, everything else as JSON. Raises `InvalidRequest`."""
     if isinstance(data, bytes):
         return data
-    if isinstance(data, str):
-        return data.encode()
+    return data.encode() if isinstance(data, str) else as_json(data)
+
+
+def as_json(data: Data) -> bytes:
+    """Return `data` as JSON: also tuples, dates and models; NaN and infinity as null. Raises `InvalidRequest`."""
     try:
-        return to_json(data)
+        return to_json(data, inf_nan_mode="null")
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise InvalidRequest(
-            f"cannot send {type(data).__name__}: {error}", "Send bytes, text or JSON values."
+            f"{type(data).__name__} is not JSON: {error}", "JSON can say None, numbers, text, lists and dicts of these."
         ) from error
 
 

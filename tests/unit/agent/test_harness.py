@@ -160,7 +160,7 @@ async def test_an_unknown_command_names_the_known_ones() -> None:
 
 async def test_a_result_that_is_not_json_is_an_error() -> None:
     async with AgentHarness(Sentinel) as harness:
-        with pytest.raises(AgentFailed, match="returned object, which is not JSON"):
+        with pytest.raises(AgentFailed, match="returned: object is not JSON"):
             await harness.query("odd")
 
 
@@ -290,5 +290,5 @@ async def test_an_assertion_in_the_test_arrives_as_it_is() -> None:
 
 async def test_data_that_is_not_json_cannot_be_published() -> None:
     async with AgentHarness(Sentinel) as harness:
-        with pytest.raises(InvalidRequest, match="cannot send object"):
+        with pytest.raises(InvalidRequest, match="object is not JSON"):
             await harness.agent.publish("a.b", object())
