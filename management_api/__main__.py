@@ -46,6 +46,7 @@ def listen(settings: ApiSettings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(2048)  # from here on callers are kept waiting, not refused; uvicorn's own default
     except OSError as error:
         listener.close()
         why = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror or str(error)

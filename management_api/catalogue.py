@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from management_api.agents import TheFleet, checked_id, given
 from opmas.wire.params import EventsParams, PackagesParams
-from opmas.wire.views import EventsView, NodeList, PackageList
+from opmas.wire.views import EventsView, PackageList
 
 router = APIRouter(prefix="/api/v1", tags=["catalogue"])
 
@@ -21,12 +21,6 @@ class EventsOf(EventsParams):
 async def list_packages(fleet: TheFleet, params: Annotated[PackagesParams, Query()]) -> PackageList:
     """Every package on disk, broken ones with their error."""
     return await fleet.query("packages", PackageList, params=given(params))
-
-
-@router.get("/nodes")
-async def list_nodes(fleet: TheFleet) -> NodeList:
-    """Every running manager."""
-    return await fleet.query("nodes", NodeList)
 
 
 @router.get("/events")

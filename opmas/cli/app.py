@@ -89,6 +89,5 @@ def _check_verb(arguments: list[str]) -> None:
 def _report(failure: Failure, arguments: list[str]) -> int:
     sys.stderr.write(f"opmas: {failure.message}\n" + (f"  hint: {failure.hint}\n" if failure.hint else ""))
     if "--json" in arguments:
-        body = {"code": failure.code, "message": failure.message, "hint": failure.hint}
-        sys.stdout.write(json.dumps({"error": body}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"error": failure.body()}, indent=2) + "\n")
     return failure.exit

@@ -44,7 +44,10 @@ def agent_path(agent_id: str, part: str = "") -> str:
 
 def no_such_agent(act: str, agent_id: str) -> Failure:
     """Explain an unknown id, with the nearest known one."""
-    known = [agent["id"] for agent in get("/api/v1/agents")["agents"]]
+    try:
+        known = [agent["id"] for agent in get("/api/v1/agents")["agents"]]
+    except Failure:  # that the agent is unknown was the answer; a suggestion is an extra
+        known = []
     near = difflib.get_close_matches(agent_id, known, n=1)
     hint = (f"did you mean '{near[0]}'? " if near else "") + "`opmas ls` lists all"
     return Failure(f"cannot {act} '{agent_id}': no such agent", hint, "agent_not_found")

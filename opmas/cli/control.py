@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -90,12 +91,12 @@ def _sender(
     def send(agent_id: str) -> Document:
         try:
             response = connection.control(command, agent_id, 0.0 if no_wait else wait, body)
-            if response["error"] and exit_of(response["error"]["code"]) is Exit.NOT_FOUND:
-                raise no_such_agent(command, agent_id)
         except Failure as failure:
-            found = no_such_agent(command, agent_id) if failure.code == "agent_not_found" else failure
-            error = {"code": found.code, "message": found.message, "hint": found.hint}
-            return {"status": "error", "command": command, "agent_id": agent_id, "result": None, "error": error}
+            now = datetime.now(UTC).isoformat()
+            response = {"status": "error", "command": command, "agent_id": agent_id, "result": None, "timestamp": now}
+            response["error"] = failure.body()
+        if response["error"] and response["error"]["code"] == "agent_not_found":
+            response["error"] = no_such_agent(command, agent_id).body()
         return response
 
     return send

@@ -50,6 +50,10 @@ class Failure(Exception):
         """The exit code that belongs to the error's code."""
         return exit_of(self.code)
 
+    def body(self) -> dict[str, str]:
+        """Shape this for `--json`, as errors look on the wire."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
 
 def exit_of(code: str) -> Exit:
     """Tell the exit code for an error's code; what is unknown has failed."""

@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -105,8 +106,19 @@ def test_json_is_exactly_one_document_even_of_an_error(opmas: Shell, typed: Type
     assert isinstance(json.loads(typed(opmas, *words, "--json").stdout), dict)
 
 
+def test_every_result_of_a_command_has_the_same_fields_failed_or_not(opmas: Shell, typed: Typed) -> None:
+    results = json.loads(typed(opmas, "start", "greeter", "nobody", "../x", "--json").stdout)["results"]
+
+    assert [result["status"] for result in results] == ["success", "error", "error"]
+    fields = {"status", "command", "agent_id", "result", "error", "timestamp"}
+    assert all(set(result) == fields for result in results)
+
+
 def test_an_agent_that_fell_is_described_with_its_exit_code_and_its_last_words(opmas: Shell, typed: Typed) -> None:
     typed(opmas, "start", "faller", "--wait", "5")
+    deadline = time.monotonic() + 10
+    while asked(opmas, "describe", "faller")["agent"]["status"] != "error":
+        assert time.monotonic() < deadline
 
     ended = typed(opmas, "describe", "faller")
 
