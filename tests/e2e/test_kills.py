@@ -1,5 +1,6 @@
 """Whatever is killed comes back, takes nothing along that could live on, and leaves nothing behind."""
 
+import asyncio
 import json
 import os
 import signal
@@ -93,7 +94,7 @@ def came_back(node: Node, agent_id: str, former: dict[str, int]) -> dict[str, in
     return until(new, f"another process of {agent_id}")
 
 
-async def test_a_killed_instance_is_back_as_a_new_process_and_counted(fleet: Node) -> None:
+def test_a_killed_instance_is_back_as_a_new_process_and_counted(fleet: Node) -> None:
     before = fleet.running("steady")
     others = fleet.running("pair", "shell")
     restarts = fleet.instances("steady")[0]["restarts"]
@@ -109,7 +110,7 @@ async def test_a_killed_instance_is_back_as_a_new_process_and_counted(fleet: Nod
     assert after["steady-0"] in slot_processes(fleet, "steady-0")
 
 
-async def test_a_killed_template_is_missed_by_nobody_and_replaced(fleet: Node) -> None:
+def test_a_killed_template_is_missed_by_nobody_and_replaced(fleet: Node) -> None:
     before = pids(fleet)
     template = next(pid for pid, words in fleet.processes().items() if words.startswith("opmas: template"))
 
@@ -121,7 +122,7 @@ async def test_a_killed_template_is_missed_by_nobody_and_replaced(fleet: Node) -
     assert fleet.running("steady")["steady-0"] != before["steady-0"]
 
 
-async def test_a_killed_shim_takes_its_instance_and_all_it_started_along(fleet: Node) -> None:
+def test_a_killed_shim_takes_its_instance_and_all_it_started_along(fleet: Node) -> None:
     before = fleet.running("steady")
     former = slot_processes(fleet, "steady-0")
     shim = psutil.Process(before["steady-0"]).ppid()
@@ -154,8 +155,9 @@ async def test_a_killed_nats_server_is_back_on_its_port_and_all_clients_with_it(
                 heard.add((await pongs.next_msg()).data.decode())
             return {"steady-0", "pair-0", "pair-1"} <= heard
 
-        while not await ping():  # noqa: ASYNC110 - nobody announces that the agents have reconnected
-            time.sleep(0.05)
+        async with asyncio.timeout(60):
+            while not await ping():  # noqa: ASYNC110 - nobody announces that they have reconnected
+                await asyncio.sleep(0.05)
     finally:
         await client.close()
     assert pids(fleet) == before
@@ -164,7 +166,7 @@ async def test_a_killed_nats_server_is_back_on_its_port_and_all_clients_with_it(
     assert not [event for event in seen if event.get("status") in {"inactive", "error"}]
 
 
-async def test_a_killed_api_is_back_and_nobody_else_noticed(fleet: Node) -> None:
+def test_a_killed_api_is_back_and_nobody_else_noticed(fleet: Node) -> None:
     before, api, manager = pids(fleet), fleet.pid("api"), fleet.pid("manager")
 
     kill(api)
@@ -174,7 +176,7 @@ async def test_a_killed_api_is_back_and_nobody_else_noticed(fleet: Node) -> None
     assert fleet.pid("manager") == manager
 
 
-async def test_a_killed_manager_is_replaced_by_one_that_adopts(fleet: Node) -> None:
+def test_a_killed_manager_is_replaced_by_one_that_adopts(fleet: Node) -> None:
     before, manager = pids(fleet), fleet.pid("manager")
 
     kill(manager)
@@ -186,7 +188,7 @@ async def test_a_killed_manager_is_replaced_by_one_that_adopts(fleet: Node) -> N
     assert fleet.cli("start", "shell").returncode == 0
 
 
-async def test_a_manager_that_was_frozen_takes_nobody_for_dead(fleet: Node) -> None:
+def test_a_manager_that_was_frozen_takes_nobody_for_dead(fleet: Node) -> None:
     before, manager = pids(fleet), fleet.pid("manager")
     last_event = fleet.api("GET", "/api/v1/events?limit=1")[1]["next"]
 
@@ -201,7 +203,7 @@ async def test_a_manager_that_was_frozen_takes_nobody_for_dead(fleet: Node) -> N
     assert not [event for event in seen if event.get("status") == "inactive"]
 
 
-async def test_ten_killed_managers_cost_no_process_and_no_line(root: Path, nats_url: str) -> None:
+def test_ten_killed_managers_cost_no_process_and_no_line(root: Path, nats_url: str) -> None:
     manager = ManagerProcess(root, nats_url)
     write_fleet(manager.packages)
     try:
@@ -229,7 +231,7 @@ def lines_in(slot: Path) -> list[str]:
     return [json.loads(line)["l"] for file in files for line in file.read_text().splitlines()]
 
 
-async def test_a_new_up_adopts_what_a_killed_up_left_and_ctrl_c_ends_it_all(root: Path) -> None:
+def test_a_new_up_adopts_what_a_killed_up_left_and_ctrl_c_ends_it_all(root: Path) -> None:
     node = Node(root)
     write_fleet(node.packages)
     node.up()
@@ -248,7 +250,7 @@ async def test_a_new_up_adopts_what_a_killed_up_left_and_ctrl_c_ends_it_all(root
     assert not node.processes()
 
 
-async def test_down_ends_what_a_killed_up_left(root: Path) -> None:
+def test_down_ends_what_a_killed_up_left(root: Path) -> None:
     node = Node(root)
     write_fleet(node.packages)
     node.up()

@@ -5,11 +5,10 @@ import json
 import re
 import shutil
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from tests.node import ROOT, Node, until, write_package
+from tests.node import ROOT, Node, exists, until, write_package
 
 SSHD_LOG = ROOT.parent / "shared" / "data" / "OpenSSH_2k.log"
 
@@ -75,7 +74,7 @@ async def test_two_replicas_handle_each_message_once_between_them(node: Node) ->
     assert {instance for instance, _ in answers} == {"twin-0", "twin-1"}
 
 
-async def test_a_package_appears_changes_and_goes_without_a_restart(node: Node) -> None:
+def test_a_package_appears_changes_and_goes_without_a_restart(node: Node) -> None:
     folder = write_package(node.packages, "guest", TWIN)
     before = node.running("guest")
 
@@ -85,10 +84,10 @@ async def test_a_package_appears_changes_and_goes_without_a_restart(node: Node) 
 
     shutil.rmtree(folder)
     until(lambda: node.api("GET", "/api/v1/agents/guest")[0] == 404, "the agent to be forgotten")
-    assert not any(Path(f"/proc/{pid}").exists() for pid in before.values())
+    assert not any(exists(pid) for pid in before.values())
 
 
-async def test_an_author_gets_from_init_to_a_running_agent_in_four_commands(node: Node) -> None:
+def test_an_author_gets_from_init_to_a_running_agent_in_four_commands(node: Node) -> None:
     def opmas(*words: str) -> str:
         ended = node.cli(*words)
         assert ended.returncode == 0, ended.stderr
