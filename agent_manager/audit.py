@@ -2,9 +2,10 @@
 
 import structlog
 
+from agent_manager.recorder import Recorder
 from agent_manager.store import AuditRow, Store
 from opmas.bus import Msg, correlation_id
-from opmas.wire.errors import OpmasError
+from opmas.wire.errors import DatabaseUnavailable, OpmasError
 from opmas.wire.messages import Command, Response
 
 log = structlog.get_logger(__name__)
@@ -13,12 +14,13 @@ log = structlog.get_logger(__name__)
 class Audit:
     """Writes the rows."""
 
-    def __init__(self, store: Store, node: str) -> None:
+    def __init__(self, store: Store, recorder: Recorder, node: str) -> None:
         self._store = store
+        self._recorder = recorder
         self._node = node
 
     async def answered(self, command: Command | None, msg: Msg, publisher: str, response: Response) -> None:
-        """Record a command before its answer leaves; what cannot be recorded is at least logged."""
+        """Record a command before its answer leaves; while the database is away, as soon as it is back."""
         row = AuditRow(
             node=self._node,
             publisher=publisher,
@@ -29,7 +31,12 @@ class Audit:
             error_code=response.error.code if response.error else None,
             correlation_id=correlation_id(),
         )
+        if response.error is not None and response.error.code == DatabaseUnavailable.code:
+            self._recorder.answered(row)  # its caller has waited for the database long enough
+            return
         try:
             await self._store.add_audit(row)
+        except DatabaseUnavailable:
+            self._recorder.answered(row)
         except OpmasError as error:
             log.warning("not_audited", row=row, reason=error.message)

@@ -67,6 +67,14 @@ class Catalog:
         for package in (*difference.added, *difference.changed):
             await self._present(self._judged(package))
 
+    async def permit(self, allow: tuple[str, ...]) -> None:
+        """Hold every package against what the operator allows from now on."""
+        self._allow = allow
+        for package in map(self._judged, self.discovery.packages):
+            record = self._registry.find(package.name)
+            if package.duplicate_of is None and (record is None or record.package != package):
+                await self._present(package)
+
     def _judged(self, package: Package) -> Package:
         """Hold the package against what the operator allows."""
         if package.manifest is None:
@@ -90,19 +98,38 @@ class Catalog:
                 record.package = package
                 self._changed(record, "package_broken", package.error.message if package.error else "")
             return
-        before = record.row if record is not None else self._rows.get(package.name)
-        if before is not None and before.deleted:
+        if record is None:
+            before = self._rows.get(package.name)
+            if before is not None and before.deleted:
+                return
+            row = _row(package, package.manifest, before, None)
+            if row != before:
+                await self._until_done(lambda: self._store.save_agent(row))
+            self._changed(
+                self._registry.add(row, package),
+                f"package_{'changed' if before else 'registered'}",
+                package.folder.name,
+            )
             return
-        was = record.package.manifest if record is not None and record.package is not None else None
-        row = _row(package, package.manifest, before, was)
-        if row != before:
-            await self._until_done(lambda: self._store.save_agent(row))
-        first_look = record is not None and record.package is None and not record.removed
-        record = self._registry.add(row, package)
+        manifest = package.manifest
+        await self._until_done(lambda: self._refresh(record, package, manifest))
+
+    async def _refresh(self, record: AgentRecord, package: Package, manifest: Manifest) -> None:
+        """Give a known agent its package as it is now."""
+        was = record.package
+        first_look = was is None and not record.removed
+        async with record.lock:  # a command may be changing what is wanted
+            before = record.row
+            row = _row(package, manifest, before, was.manifest if was is not None else None)
+            if row != before:
+                await self._store.save_agent(row)
+            self._registry.add(row, package)
         record.removed = False
         if first_look and row == before:
             return  # known from the database, and as it was
-        self._changed(record, "package_registered" if before is None else "package_changed", package.folder.name)
+        if was is not None and was.manifest is None:
+            record.forgive()  # what failed for the broken package's sake may try again
+        self._changed(record, "package_changed", package.folder.name)
 
     def _removed(self, package: Package) -> None:
         record = self._registry.find(package.name)

@@ -23,7 +23,7 @@ from agent_manager.sampling import sample
 from agent_manager.settings import ServiceSettings
 from agent_manager.store import Store
 from agent_manager.supervisor import Supervisor
-from opmas.wire.errors import OpmasError
+from opmas.wire.errors import Conflict, OpmasError
 from opmas.wire.manifest import OnHang
 from opmas.wire.messages import now
 
@@ -79,7 +79,7 @@ class Chores:
             "sampling": _every(self._settings.monitoring_interval, self._sample, _FIRST_SAMPLE_S),
             "lease": _every(_RENEW_LEASE_S, renew_lease),
             "cleanup": _every(self._settings.cleanup_interval, self._clean_up),
-            "credentials": _every(_CHECK_CREDENTIALS_S, self._renew_credentials),
+            "credentials": _every(_CHECK_CREDENTIALS_S, self._renew_credentials, first_after_s=0.0),
         }
 
     async def _judge(self) -> None:
@@ -96,7 +96,7 @@ class Chores:
                     self._judge_one(record, instance, at)
 
     def _judge_one(self, record: AgentRecord, instance: Instance, at: float) -> None:
-        manifest = record.package.manifest if record.package is not None else None
+        manifest = record.manifest_of(instance)
         if manifest is None or not instance.alive:
             return
         pulse = Pulse(
@@ -130,8 +130,17 @@ class Chores:
         for record in self._registry:
             for instance in record.ordered():
                 login = instance.login
-                if instance.alive and login is not None and login.renew_at is not None and login.renew_at < time.time():
-                    await self._supervisor.renew(record, instance)
+                # Of one that was found alive we only know that it has a file: from now on we know it all.
+                unknown = login is None
+                due = login is not None and login.renew_at is not None and login.renew_at < time.time()
+                if instance.alive and (unknown or due):
+                    await self._renew(record, instance)
+
+    async def _renew(self, record: AgentRecord, instance: Instance) -> None:
+        try:
+            await self._supervisor.renew(record, instance)
+        except (OpmasError, OSError) as error:  # the others' must be renewed all the same
+            log.warning("credentials_not_renewed", instance=instance.id, reason=str(error))
 
 
 async def _every(interval_s: float, chore: Callable[[], Awaitable[None]], first_after_s: float | None = None) -> None:
@@ -139,6 +148,8 @@ async def _every(interval_s: float, chore: Callable[[], Awaitable[None]], first_
     while True:
         try:
             await chore()
+        except Conflict:
+            raise  # another manager has taken this node over
         except OpmasError as error:
             log.warning("chore_failed", chore=getattr(chore, "__name__", "?").strip("_"), reason=error.message)
         await asyncio.sleep(interval_s)

@@ -12,7 +12,7 @@ from agent_manager.reconcile import Reconciler, needs
 from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.store import AgentRow, Store
 from agent_manager.supervisor import last_lines
-from opmas.wire.errors import AgentFailed, Conflict, DeadlineExceeded, InvalidRequest
+from opmas.wire.errors import AgentFailed, Conflict, DeadlineExceeded, InvalidRequest, ManagerUnavailable
 from opmas.wire.messages import now
 from opmas.wire.params import ControlParams, ScaleParams
 from opmas.wire.status import AgentStatus, Desired
@@ -24,10 +24,13 @@ _TROUBLE = frozenset({Phase.WAITING, Phase.FAILED})
 class Commands:
     """Carries commands out against the registry and the store."""
 
-    def __init__(self, registry: AgentRegistry, store: Store, reconciler: Reconciler) -> None:
+    def __init__(
+        self, registry: AgentRegistry, store: Store, reconciler: Reconciler, stopping: Callable[[], bool]
+    ) -> None:
         self._registry = registry
         self._store = store
         self._reconciler = reconciler
+        self._stopping = stopping
 
     async def start(self, agent_id: str, params: ControlParams, cause: Cause) -> ControlResult:
         """Want the agent, and what it depends on, to run. Starting what runs changes nothing."""
@@ -35,7 +38,7 @@ class Commands:
         _refuse_disabled(record)
         for needed in [*needs(record, self._registry)]:
             await self._want(needed, cause, _running)
-            forgive(needed)
+            needed.forgive()
             self._reconciler.reconcile(needed)
         return await self._answer(record, params, _up)
 
@@ -84,6 +87,11 @@ class Commands:
         try:
             async with asyncio.timeout(wait_s):
                 while not reached(record):
+                    if self._stopping():
+                        raise ManagerUnavailable(
+                            f"stopped waiting for {record.id!r}: the manager is stopping",
+                            "what was asked is on record; the next manager carries it out",
+                        )
                     if record.row.generation != generation:
                         raise Conflict(
                             f"stopped waiting for {record.id!r}: another command has changed what is wanted of it",
@@ -98,13 +106,6 @@ class Commands:
                 f"accepted, but {record.id!r} is still {record.status.value} after {wait_s:g} s{why}",
                 f"it goes on; `opmas describe {record.id}` shows how far it is",
             ) from None
-
-
-def forgive(record: AgentRecord) -> None:
-    """Let instances that gave up, or wait for their next try, start again at once."""
-    for instance in record.instances.values():
-        if instance.phase in {Phase.WAITING, Phase.FAILED, Phase.FINISHED}:
-            instance.epoch = -1
 
 
 async def _raise_trouble(record: AgentRecord) -> None:

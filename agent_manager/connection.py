@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 
 import structlog
 
@@ -15,6 +16,7 @@ from opmas.wire.errors import OpmasError
 log = structlog.get_logger(__name__)
 
 _RETRY_S = 1.0
+_LONGEST_NAP_S = 600.0
 
 
 def credential_source(settings: ManagerSettings, embedded_url: str) -> CredentialSource:
@@ -27,25 +29,53 @@ def credential_source(settings: ManagerSettings, embedded_url: str) -> Credentia
     return SharedSource(nats.url, creds=nats.creds, user=nats.user, password=nats.password.get_secret_value())
 
 
-async def connect(settings: ManagerSettings, credentials: CredentialSource, name: str) -> Bus:
-    """Connect, trying for ever: a manager without NATS still watches its processes."""
-    if credentials.warning:
-        log.warning("nats_user_shared", warning=credentials.warning)
-    path = settings.home / "nats" / "manager.creds"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    while True:
-        try:
-            login = await credentials.issue(Grant(Role.MANAGER, settings.service.node), path)
-            return await Bus.connect(
-                login.url,
-                name=name,
-                creds=login.creds,
-                inbox_prefix=login.inbox_prefix,
-                tls=tls_context(settings.nats),
-            )
-        except OpmasError as error:
-            log.warning("waiting_for_nats", reason=error.message, hint=error.hint)
-            await asyncio.sleep(_RETRY_S)
+class OwnLogin:
+    """The manager's own NATS user."""
+
+    def __init__(self, settings: ManagerSettings, credentials: CredentialSource) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        self._grant = Grant(Role.MANAGER, settings.service.node)
+        self._path = settings.home / "nats" / "manager.creds"
+        self._renew_at: float | None = None
+
+    async def connect(self) -> Bus:
+        """Connect, trying for ever: a manager without NATS still watches its processes."""
+        if self._credentials.warning:
+            log.warning("nats_user_shared", warning=self._credentials.warning)
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        while True:
+            try:
+                return await self._try_connect()
+            except (OpmasError, OSError) as error:
+                log.warning("waiting_for_nats", reason=str(error), hint=getattr(error, "hint", ""))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _try_connect(self) -> Bus:
+        login = await self._credentials.issue(self._grant, self._path)
+        self._renew_at = login.renew_at
+        return await Bus.connect(
+            login.url,
+            name=f"manager-{self._settings.service.node}",
+            creds=login.creds,
+            user=login.username,
+            password=login.password,
+            inbox_prefix=login.inbox_prefix,
+            tls=tls_context(self._settings.nats),
+        )
+
+    async def keep(self) -> None:
+        """Renew the credentials, for ever, before they expire; the bus reads them whenever it connects again."""
+        while True:
+            # In steps: a machine that was suspended wakes up later than it meant to.
+            left = _LONGEST_NAP_S if self._renew_at is None else self._renew_at - time.time()
+            await asyncio.sleep(min(max(left, _RETRY_S), _LONGEST_NAP_S))
+            if self._renew_at is None or self._renew_at > time.time():
+                continue
+            try:
+                self._renew_at = (await self._credentials.renew(self._grant, self._path)).renew_at
+            except (OpmasError, OSError) as error:
+                log.warning("own_credentials_not_renewed", reason=str(error))
 
 
 def tls_context(nats: NatsSettings) -> ssl.SSLContext | None:

@@ -17,6 +17,7 @@ from agent_manager.restart import CrashRecord
 from agent_manager.sampling import Sample
 from agent_manager.store.rows import InstanceRow
 from opmas.wire.ids import instance_id
+from opmas.wire.manifest import Manifest
 from opmas.wire.messages import StatusReport
 from opmas.wire.status import AgentStatus
 from opmas.wire.views import InstanceView, LastExit
@@ -35,6 +36,8 @@ class Instance:
     phase: Phase = Phase.IDLE
     # The agent's epoch when this process was launched; an older one than the agent's makes way.
     epoch: int = -1
+    # What the process was launched from: its package may have changed since.
+    manifest: Manifest | None = None
     shim: Shim | None = None
     login: Login | None = None
     token: str = ""
@@ -70,6 +73,11 @@ class Instance:
     def alive(self) -> bool:
         """Whether there is a process."""
         return self.phase in ALIVE
+
+    @property
+    def heard(self) -> bool:
+        """Whether this process has said that it is ready, be it before its launch was reported to us."""
+        return self.report is not None and self.report.status is not AgentStatus.STARTING
 
     @property
     def pid(self) -> int | None:

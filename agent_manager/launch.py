@@ -5,9 +5,10 @@ at the next one and never in between.
 """
 
 import asyncio
+import contextlib
+import dataclasses
 import json
 import os
-import secrets
 import signal
 import sys
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from agent_manager.instance import Instance
 from agent_manager.nats.minting import Grant
 from agent_manager.nats.roles import Role
-from agent_manager.nats.sources import CredentialSource
+from agent_manager.nats.sources import CredentialSource, Login
 from agent_manager.package import Package
 from agent_manager.process.slot import Shim
 from agent_manager.process.spec import InstanceSpec, Limits
@@ -49,18 +50,17 @@ class Launcher:
         self, home: Path, credentials: CredentialSource, templates: Templates, streams: tuple[str, ...] = ()
     ) -> None:
         self._home = home
-        self._streams = streams
+        self.streams = streams
         self._credentials = credentials
         self._templates = templates
 
     async def launch(self, record: AgentRecord, instance: Instance) -> Shim:
-        """Start the instance. Raises `OpmasError` subclasses that say why it cannot be."""
+        """Start the instance, which proves itself with its `token`. Raises `OpmasError`s that say why it cannot be."""
         manifest = record.manifest()
         assert record.package is not None  # noqa: S101  # manifest() refused a record without a package
         await asyncio.to_thread(_make_slot, instance.slot.path)
         instance.login = await self._credentials.issue(self._grant(manifest, instance), instance.slot.path / _CREDS)
-        token = secrets.token_urlsafe(32)
-        own, named = await asyncio.to_thread(self._prepare, record, record.package, manifest, instance, token)
+        own, named = await asyncio.to_thread(self._prepare, record, record.package, manifest, instance)
         env = instance.login.environment() | own | named
         forked = manifest.runtime is not Runtime.EXEC and not needs_new_interpreter(named)
         spec = self._spec(record.package, manifest, instance, env, forked=forked)
@@ -68,24 +68,31 @@ class Launcher:
 
     async def renew(self, record: AgentRecord, instance: Instance) -> None:
         """Give a living instance fresh credentials; it reads them when it connects again."""
-        instance.login = await self._credentials.renew(
-            self._grant(record.manifest(), instance), instance.slot.path / _CREDS
-        )
+        manifest = record.manifest_of(instance)
+        if manifest is not None:
+            grant = self._grant(manifest, instance)
+            instance.login = await self._credentials.renew(grant, instance.slot.path / _CREDS)
 
-    async def withdraw(self, instance: Instance) -> None:
-        """Take a dead instance's credentials and token away, and close what connections it left."""
-        (instance.slot.path / _TOKEN).unlink(missing_ok=True)
-        if instance.login is not None:
-            await self._credentials.withdraw(instance.login)
-            instance.login = None
+    def withdraw(self, instance: Instance) -> Login | None:
+        """Take a dead instance's credentials and token away; returns the login whose connections are to be closed."""
+        login, instance.login = instance.login, None
+        for name in (_TOKEN, _CREDS):
+            with contextlib.suppress(OSError):  # a disk that fails must not keep an instance from having ended
+                (instance.slot.path / name).unlink()
+        # Without its file, which the next process's credentials may lie in by the time.
+        return login and dataclasses.replace(login, creds=None)
+
+    async def disconnect(self, login: Login) -> None:
+        """Close what connections a dead instance left; may take seconds while NATS is away."""
+        await self._credentials.withdraw(login)
 
     def _grant(self, manifest: Manifest, instance: Instance) -> Grant:
         subjects = manifest.permissions.subjects
-        role = Role.STREAMER if instance.agent_id in self._streams else Role.AGENT
+        role = Role.STREAMER if instance.agent_id in self.streams else Role.AGENT
         return Grant(role, instance.agent_id, instance.id, publish=subjects.publish, subscribe=subjects.subscribe)
 
     def _prepare(
-        self, record: AgentRecord, package: Package, manifest: Manifest, instance: Instance, token: str
+        self, record: AgentRecord, package: Package, manifest: Manifest, instance: Instance
     ) -> tuple[dict[str, str], dict[str, str]]:
         """Write the slot's files; return the environment, ours and the package's. Blocking: it waits for the disk."""
         slot = instance.slot.path
@@ -100,7 +107,7 @@ class Launcher:
         config = validate_config(manifest, dict(record.row.config))
         content = {"config": config, "schema": manifest.config.json_schema, "epoch": instance.epoch}
         _write(slot / _CONFIG, json.dumps(content))
-        _write(slot / _TOKEN, token)
+        _write(slot / _TOKEN, instance.token)
         return env, package.environment(os.environ)
 
     def _spec(

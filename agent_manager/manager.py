@@ -17,7 +17,7 @@ from agent_manager.bus_health import BusHealth
 from agent_manager.catalog import Catalog
 from agent_manager.chores import LEASE_S, Chores
 from agent_manager.commands import Commands
-from agent_manager.connection import connect
+from agent_manager.connection import OwnLogin
 from agent_manager.launch import Launcher
 from agent_manager.nats import CredentialSource
 from agent_manager.queries import NodeCondition, Queries
@@ -25,12 +25,13 @@ from agent_manager.reconcile import Reconciler
 from agent_manager.recorder import Recorder
 from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.router import Router
-from agent_manager.settings import ManagerSettings
+from agent_manager.settings import CONFIG_FILE, ManagerSettings
 from agent_manager.store import Store
 from agent_manager.supervisor import Supervisor
 from agent_manager.templates import Templates
 from opmas import __version__
-from opmas.bus import Bus
+from opmas.logs import configure
+from opmas.settings import SettingsInvalid
 from opmas.wire.errors import DatabaseUnavailable, OpmasError
 
 log = structlog.get_logger(__name__)
@@ -56,6 +57,7 @@ class AgentManager:
         self._hurry = asyncio.Event()
         self._reread = asyncio.Event()
         self._due: set[str] = set()
+        self._router: Router | None = None
         self._bus_health = BusHealth()
         node = settings.service.node
         self.registry = AgentRegistry(node, settings.home / "run")
@@ -109,6 +111,7 @@ class AgentManager:
         for name, chore in chores.by_name(self._incarnation).items():
             tasks.create_task(chore, name=name)
         tasks.create_task(self.catalog.discovery.run(), name="discovery")
+        tasks.create_task(self._obey_rereads(launcher), name="reread")
         self.reconciler.reconcile_all()
         await self._stopping.wait()
         await self._drain()
@@ -136,15 +139,16 @@ class AgentManager:
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
         """Connect to NATS, however long that takes, and answer."""
-        bus: Bus = await connect(self._settings, self._credentials, f"manager-{self.registry.node}")
+        login = OwnLogin(self._settings, self._credentials)
+        bus = await login.connect()
         try:
             self._bus_health.attach(bus)
-            commands = Commands(self.registry, self.store, self.reconciler)
+            commands = Commands(self.registry, self.store, self.reconciler, lambda: self._condition == "draining")
             queries = Queries(
                 self.registry, self.catalog, self.store, self.recorder, self._bus_health, lambda: self._condition
             )
-            audit = Audit(self.store, self.registry.node)
-            router = Router(
+            audit = Audit(self.store, self.recorder, self.registry.node)
+            self._router = Router(
                 bus,
                 self.registry,
                 self.supervisor,
@@ -154,9 +158,9 @@ class AgentManager:
                 audit,
                 lambda: self._condition,
             )
-            await router.listen(tasks)
+            await self._router.listen(tasks)
             log.info("listening", nats=self._credentials.url)
-            await asyncio.Event().wait()  # until the task group ends
+            await login.keep()  # until the task group ends
         finally:
             await bus.close()
 
@@ -172,6 +176,21 @@ class AgentManager:
         return finished
 
     # --- while it lasts -----------------------------------------------------------------------------------------
+
+    async def _obey_rereads(self, launcher: Launcher) -> None:
+        while True:
+            await self._reread.wait()
+            self._reread.clear()
+            try:
+                settings = await asyncio.to_thread(ManagerSettings.load, CONFIG_FILE)
+            except SettingsInvalid as error:
+                log.warning("not_reread", reason=error.message, consequence="the settings stay as they were")
+                continue
+            configure(settings.service.log_level)
+            launcher.streams = settings.permissions.streams
+            await self.catalog.permit(settings.permissions.allow)
+            await self.catalog.discovery.look()
+            log.info("reread", log_level=settings.service.log_level, allow=settings.permissions.allow)
 
     def _changed(self, record: AgentRecord) -> None:
         """Look at an agent and its neighbours soon; a hundred changes of one moment are one look."""
@@ -199,10 +218,14 @@ class AgentManager:
 
     async def _drain(self) -> None:
         self._condition = "draining"
+        for record in self.registry:
+            record.notify()  # who waits for a convergence that will not come is told so
         if self._settings.service.on_manager_exit == "stop":
             await self._stop_agents()
         try:
             async with asyncio.timeout(_FLUSH_S):
+                if self._router is not None:
+                    await self._router.settle()
                 while self.recorder.pending and await self.recorder.flush():
                     pass
                 await self.store.release_node(self.registry.node, self._incarnation)

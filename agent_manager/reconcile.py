@@ -44,7 +44,9 @@ class Reconciler:
         if count:
             self._start_missing(record, count, cause)
         for instance in record.ordered():
-            if instance.ordinal >= count:
+            if instance.ordinal >= record.row.replicas and instance.phase is Phase.IDLE:
+                self._supervisor.retire(record, instance)
+            elif instance.ordinal >= count:
                 self._stop(record, instance, cause)
             elif instance.alive and instance.epoch < record.row.epoch and self._may_start(record):
                 self._supervisor.apply(record, instance, Event.STOP, cause)
@@ -88,7 +90,7 @@ class Reconciler:
     def _stop(self, record: AgentRecord, instance: Instance, cause: Cause) -> None:
         if instance.phase in {Phase.IDLE, Phase.STOPPING}:
             return
-        if any(not self.wanted(other) and other.alive for other in self._registry.dependents(record.id)):
+        if any(not self.wanted(other) and other.busy for other in self._registry.dependents(record.id)):
             return
         self._supervisor.apply(record, instance, Event.STOP, cause)
 

@@ -11,7 +11,7 @@ import structlog
 
 from agent_manager.instance import Instance
 from agent_manager.registry import AgentRecord
-from agent_manager.store import EventRow, Store
+from agent_manager.store import AuditRow, EventRow, Store
 from opmas.wire.errors import DatabaseUnavailable, OpmasError
 from opmas.wire.status import AgentStatus
 from opmas.wire.views import Cause
@@ -33,7 +33,10 @@ class Recorder:
         self._store = store
         self._node = node
         self._dirty: dict[tuple[str, int], Instance] = {}
+        # The lowest ordinal of each agent that is no more.
+        self._retired: dict[str, int] = {}
         self._events: deque[EventRow] = deque(maxlen=_KEPT_EVENTS)
+        self._audit: deque[AuditRow] = deque(maxlen=_KEPT_EVENTS)
         self._work = asyncio.Event()
         self.database_ok = False
 
@@ -44,7 +47,15 @@ class Recorder:
 
     def touch(self, instance: Instance) -> None:
         """An instance's facts are to be saved with the next batch."""
+        if self._retired.get(instance.agent_id, instance.ordinal + 1) <= instance.ordinal:
+            self._retired[instance.agent_id] = instance.ordinal + 1  # there again
         self._dirty[instance.agent_id, instance.ordinal] = instance
+        self._work.set()
+
+    def retired(self, instance: Instance) -> None:
+        """An instance is no more, nor is any with a higher ordinal."""
+        self._dirty.pop((instance.agent_id, instance.ordinal), None)
+        self._retired[instance.agent_id] = min(instance.ordinal, self._retired.get(instance.agent_id, instance.ordinal))
         self._work.set()
 
     def happened(
@@ -63,10 +74,15 @@ class Recorder:
         )
         self._work.set()
 
+    def answered(self, row: AuditRow) -> None:
+        """A command was answered while the database was away."""
+        self._audit.append(row)
+        self._work.set()
+
     @property
     def pending(self) -> bool:
         """Whether anything waits to be saved."""
-        return bool(self._dirty or self._events)
+        return bool(self._dirty or self._events or self._audit or self._retired)
 
     async def run(self) -> None:
         """Save batches for ever."""
@@ -84,6 +100,8 @@ class Recorder:
         try:
             await self._store.save_instances([instance.row() for instance in dirty.values()])
             await self._store.add_events(events)
+            await self._flush_audit()
+            await self._flush_retired()
         except OpmasError as error:
             self._dirty = dirty | self._dirty
             self._events.extendleft(reversed(events[: _KEPT_EVENTS - len(self._events)]))
@@ -98,3 +116,18 @@ class Recorder:
             log.info("database_ok")
         self.database_ok = True
         return True
+
+    async def _flush_retired(self) -> None:
+        for agent_id, ordinal in list(self._retired.items()):
+            await self._store.delete_instances(agent_id, ordinal)
+            if self._retired.get(agent_id) == ordinal:
+                del self._retired[agent_id]
+
+    async def _flush_audit(self) -> None:
+        while self._audit:
+            row = self._audit.popleft()
+            try:
+                await self._store.add_audit(row)
+            except OpmasError:
+                self._audit.appendleft(row)
+                raise

@@ -97,6 +97,16 @@ class AgentRecord:
             )
         return self.package.manifest
 
+    def manifest_of(self, instance: Instance) -> Manifest | None:
+        """What the instance's process was launched from, as far as that is known; else what the package says now."""
+        return instance.manifest or (self.package.manifest if self.package is not None else None)
+
+    def forgive(self) -> None:
+        """Let instances that gave up, or wait for their next try, start again at once."""
+        for instance in self.instances.values():
+            if instance.phase in {Phase.WAITING, Phase.FAILED, Phase.FINISHED}:
+                instance.epoch = -1
+
     def notify(self) -> None:
         """Wake everyone who waits for a change of this agent."""
         self.changed.set()
@@ -176,7 +186,9 @@ class AgentRegistry:
 
     def remove(self, agent_id: str) -> None:
         """Forget an agent that has no instance left."""
-        self._agents.pop(agent_id, None)
+        record = self._agents.pop(agent_id, None)
+        for instance in record.instances.values() if record is not None else ():
+            self._tokens.pop(instance.token, None)
 
     def instances(self) -> list[Instance]:
         """Every instance of every agent."""
@@ -188,6 +200,11 @@ class AgentRegistry:
             slot = Slot(self.run_dir / record.id / str(ordinal))
             record.instances[ordinal] = Instance(record.id, ordinal, self.node, slot)
         return record.instances[ordinal]
+
+    def retire(self, record: AgentRecord, instance: Instance) -> None:
+        """Forget an instance that has no process and is not to have one."""
+        record.instances.pop(instance.ordinal, None)
+        self._tokens.pop(instance.token, None)
 
     def find_instance(self, agent_id: str, instance_id: str) -> Instance | None:
         """The instance of that name, if it is one of this agent's; a lone instance needs no name."""

@@ -13,13 +13,13 @@ from pydantic import BaseModel, ValidationError
 
 from agent_manager.audit import Audit
 from agent_manager.commands import Commands, status_now
-from agent_manager.lifecycle import Event
+from agent_manager.lifecycle import Event, Phase
 from agent_manager.nats.identity import Publisher
 from agent_manager.nats.sources import CredentialSource
 from agent_manager.queries import NodeCondition, Queries
 from agent_manager.registry import AgentRegistry
 from agent_manager.supervisor import Supervisor
-from opmas.bus import Bus, Msg, correlation_id
+from opmas.bus import AnySubscription, Bus, BusUnavailable, Msg, PayloadTooLarge, correlation_id
 from opmas.wire import subjects
 from opmas.wire.errors import InvalidRequest, ManagerUnavailable, OpmasError, PermissionDenied
 from opmas.wire.ids import AGENT_ID_PATTERN, is_agent_id
@@ -74,6 +74,7 @@ class Router:
         self._condition = condition
         self.rejected = 0
         """Reports that could not be understood or proved nothing."""
+        self._listening: list[AnySubscription] = []
         self._commands = _command_table(commands, registry)
         self._queries = _query_table(queries)
 
@@ -84,13 +85,24 @@ class Router:
         query = subjects.IDENTIFIED_QUERY if identified else subjects.QUERY
         queue, many = subjects.MANAGERS_QUEUE, _CONCURRENT_COMMANDS
         subscribe = self._bus.subscribe
-        await subscribe(command, self._on_command, tasks=tasks, queue=queue, concurrency=many)
-        await subscribe(query, self._on_query, tasks=tasks, queue=queue, concurrency=many)
+        self._listening = [
+            await subscribe(command, self._on_command, tasks=tasks, queue=queue, concurrency=many),
+            await subscribe(query, self._on_query, tasks=tasks, queue=queue, concurrency=many),
+        ]
         await subscribe(subjects.ALL_STATUS, self._on_status, tasks=tasks)
         await subscribe(subjects.ALL_METRICS, self._on_metrics, tasks=tasks)
         await subscribe(subjects.STATUS, self._on_plain_status, tasks=tasks)
         await subscribe(subjects.METRICS, self._on_plain_metrics, tasks=tasks)
-        await self._bus.flush()
+        while True:
+            try:
+                return await self._bus.flush()
+            except BusUnavailable as error:  # the server went at this very moment; the bus subscribes again with it
+                log.warning("waiting_for_nats", reason=error.message, hint=error.hint)
+
+    async def settle(self) -> None:
+        """Take no more commands and queries, and return when all that were taken are answered."""
+        for subscription in self._listening:
+            await subscription.drain()
 
     # --- commands and queries -----------------------------------------------------------------------------------
 
@@ -151,10 +163,15 @@ class Router:
 
     async def _respond(self, msg: Msg, response: Response) -> None:
         try:
-            await self._bus.respond(msg, response)
-            await self._bus.publish(subjects.RESPONSE, response)
+            await self._send(msg, response)
+        except PayloadTooLarge as error:
+            await self._send(msg, failure(response.command, response.agent_id, error.body()))
         except OpmasError as error:
             log.warning("response_lost", command=response.command, reason=error.message)
+
+    async def _send(self, msg: Msg, response: Response) -> None:
+        await self._bus.respond(msg, response)
+        await self._bus.publish(subjects.RESPONSE, response)
 
     def _publisher(self, msg: Msg) -> Publisher | None:
         return self._credentials.publisher_of(msg.subject, dict(msg.headers))
@@ -179,7 +196,7 @@ class Router:
     async def _beat(self, agent_id: str, instance_id: str, report: StatusReport) -> None:
         record = self._registry.find(agent_id)
         instance = self._registry.find_instance(agent_id, instance_id)
-        if record is None or instance is None or not instance.alive:
+        if record is None or instance is None or not (instance.alive or instance.phase is Phase.LAUNCHING):
             return
         if report.start_count is not None and report.start_count != instance.start_count:
             return  # a late word of a former process

@@ -6,6 +6,7 @@ and `reconcile`; how a process is made or ended, in `process`.
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -66,6 +67,7 @@ class Supervisor:
         shim = instance.slot.adopt()
         if shim is None:
             return False
+        instance.manifest = record.manifest_of(instance)
         remembered = recall(instance)
         if remembered is not None:
             instance.epoch = remembered.epoch
@@ -73,10 +75,15 @@ class Supervisor:
         instance.launched(shim)
         cause = Cause(actor="manager", detail=f"found alive as pid {shim.state.pid}")
         self.apply(record, instance, Event.ADOPTED, cause)
-        if was_ready or not _beats(record):
+        if was_ready or not _beats(record, instance):
             self.apply(record, instance, Event.READY, cause)
         self._tasks.create_task(self._watch(record, instance, shim), name=f"watch-{instance.id}")
         return True
+
+    def retire(self, record: AgentRecord, instance: Instance) -> None:
+        """Forget an instance that scaling down has removed; what it wrote stays in its slot."""
+        self._registry.retire(record, instance)
+        self._recorder.retired(instance)
 
     async def renew(self, record: AgentRecord, instance: Instance) -> None:
         """Give a living instance fresh credentials."""
@@ -101,7 +108,8 @@ class Supervisor:
     def _carry_out(self, action: Action, record: AgentRecord, instance: Instance) -> None:
         if action is Action.LAUNCH:
             _disarm(instance)
-            instance.launching(record.row.epoch, _window_s(record))
+            instance.manifest = record.package.manifest if record.package is not None else None
+            instance.launching(record.row.epoch, _window_s(instance))
             self._tasks.create_task(self._live(record, instance), name=f"live-{instance.id}")
         elif action is Action.STOP and instance.shim is not None:
             instance.shim.stop()
@@ -135,8 +143,10 @@ class Supervisor:
         instance.launched(shim)
         pid = shim.state.pid
         self.apply(record, instance, Event.LAUNCHED, Cause(actor="manager", detail=f"launched as pid {pid}"))
-        if not _beats(record):
+        if not _beats(record, instance):
             self.apply(record, instance, Event.READY, Cause(actor="manager", detail=f"process {pid} lives"))
+        elif instance.heard:
+            self.apply(record, instance, Event.READY, Cause(actor=instance.id))
         await self._watch(record, instance, shim)
 
     async def _launch(self, record: AgentRecord, instance: Instance) -> Shim:
@@ -144,18 +154,17 @@ class Supervisor:
             return await self._prepared(record, instance)
         except SlotBusy:
             # What an instance left behind, or one that nobody adopted: the slot's lock says it is ours to end.
-            await asyncio.to_thread(instance.slot.sweep_strays)
+            with contextlib.suppress(TimeoutError):  # then the slot is busy still, and that is the error
+                await asyncio.to_thread(instance.slot.sweep_strays)
             return await self._prepared(record, instance)
 
     async def _prepared(self, record: AgentRecord, instance: Instance) -> Shim:
+        # Before the launch: a quick program proves itself before we hear that it lives.
+        self._registry.bind_token(instance, secrets.token_urlsafe(32))
         try:
-            shim = await self._launcher.launch(record, instance)
+            return await self._launcher.launch(record, instance)
         except OSError as error:
             raise OpmasError(f"cannot start {instance.id}: {error}", "check the disk and the permissions") from error
-        remembered = recall(instance)
-        if remembered is not None:
-            self._registry.bind_token(instance, remembered.token)
-        return shim
 
     async def _watch(self, record: AgentRecord, instance: Instance, shim: Shim) -> None:
         exit_record = await shim.wait()
@@ -166,23 +175,23 @@ class Supervisor:
         await self._ended(record, instance, exit_record, "" if exit_record else "its shim was killed")
 
     async def _ended(self, record: AgentRecord, instance: Instance, exit_record: SlotExit | None, failure: str) -> None:
+        # Read before anything is decided: a command that comes meanwhile must find the decision still to be made.
+        lines = await asyncio.to_thread(last_lines, instance)
         asked = instance.phase is Phase.STOPPING
-        instance.last_exit = last_exit = _last_exit(instance, exit_record, failure, asked=asked)
-        lines: tuple[str, ...] = ()
-        event = Event.ENDED
-        if not asked:
-            event = self._decide(record, instance, exit_record)
-            if event is not Event.ENDED_WELL:
-                lines = await asyncio.to_thread(last_lines, instance)
-                instance.reason = _sentence(last_exit, failure, instance.reason)
+        succeeded = self._succeeded(record, instance, exit_record)
+        last_exit = _last_exit(instance, exit_record, failure, asked=asked, succeeded=succeeded)
+        instance.last_exit = last_exit
+        event = Event.ENDED if asked else self._decide(record, instance, succeeded=succeeded)
+        if event in {Event.ENDED, Event.ENDED_WELL}:
+            lines, instance.reason = (), ""
         else:
-            instance.reason = ""
+            instance.reason = _sentence(last_exit, failure, instance.reason)
         instance.shim = instance.sample = None
-        if event is not Event.ENDED_RETRY:  # the next process is given new ones in their place
-            await self._launcher.withdraw(instance)
+        # When it is to be launched again, the next process is given new ones in their place.
+        login = None if event is Event.ENDED_RETRY else self._launcher.withdraw(instance)
         cause = Cause(
-            actor="manager" if not asked else record.cause.actor,
-            command="" if not asked else record.cause.command,
+            actor=record.cause.actor if asked else "manager",
+            command=record.cause.command if asked else "",
             correlation_id=record.cause.correlation_id if asked else "",
             detail=instance.reason or last_exit.reason,
             exit_code=last_exit.exit_code,
@@ -190,19 +199,25 @@ class Supervisor:
             last_lines=lines,
         )
         self.apply(record, instance, event, cause)
+        if login is not None:
+            await self._launcher.disconnect(login)
 
-    def _decide(self, record: AgentRecord, instance: Instance, exit_record: SlotExit | None) -> Event:
-        package = record.package
-        if package is None or package.manifest is None:
-            instance.reason = record.reason
-            return Event.ENDED_FAILED
-        manifest = package.manifest
-        succeeded = (
-            exit_record is not None
+    @staticmethod
+    def _succeeded(record: AgentRecord, instance: Instance, exit_record: SlotExit | None) -> bool:
+        manifest = record.manifest_of(instance)
+        return (
+            manifest is not None
+            and exit_record is not None
             and not instance.verdict
             and exit_record.error is None
             and exit_record.code in manifest.success_exit_codes
         )
+
+    def _decide(self, record: AgentRecord, instance: Instance, *, succeeded: bool) -> Event:
+        manifest = record.manifest_of(instance)
+        if record.package is None or record.package.manifest is None or manifest is None:
+            instance.reason = record.reason
+            return Event.ENDED_FAILED
         decision = decide(
             manifest.restart,
             instance.crashes,
@@ -223,14 +238,13 @@ def last_lines(instance: Instance) -> tuple[str, ...]:
     return ()
 
 
-def _beats(record: AgentRecord) -> bool:
-    manifest = record.package.manifest if record.package is not None else None
+def _beats(record: AgentRecord, instance: Instance) -> bool:
+    manifest = record.manifest_of(instance)
     return manifest is None or not manifest.heartbeat.process
 
 
-def _window_s(record: AgentRecord) -> float:
-    manifest = record.package.manifest if record.package is not None else None
-    return manifest.restart.window if manifest is not None else 0.0
+def _window_s(instance: Instance) -> float:
+    return instance.manifest.restart.window if instance.manifest is not None else 0.0
 
 
 def _disarm(instance: Instance) -> None:
@@ -240,7 +254,7 @@ def _disarm(instance: Instance) -> None:
     instance.next_retry_at = None
 
 
-def _last_exit(instance: Instance, record: SlotExit | None, failure: str, *, asked: bool) -> LastExit:
+def _last_exit(instance: Instance, record: SlotExit | None, failure: str, *, asked: bool, succeeded: bool) -> LastExit:
     if record is None:
         return LastExit(terminated_at=datetime.now(UTC), reason=failure or "unknown")
     if instance.verdict:
@@ -254,7 +268,7 @@ def _last_exit(instance: Instance, record: SlotExit | None, failure: str, *, ask
     elif record.signal is not None:
         reason = "killed"
     else:
-        reason = "completed" if record.code == 0 else "crash"
+        reason = "completed" if succeeded else "crash"
     return LastExit(
         exit_code=record.code,
         signal=record.signal,
