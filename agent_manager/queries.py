@@ -1,6 +1,7 @@
 """The queries: list, get, status, health, logs, metrics, events, packages, nodes. They change nothing."""
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,9 @@ from opmas.wire.views import (
 
 NodeCondition = Literal["ready", "starting", "draining"]
 N = TypeVar("N", int, float)
+
+# An answer travels in one message of at most 1 MB.
+_MAX_BYTES = 600_000
 
 
 class Queries:
@@ -129,7 +133,7 @@ class Queries:
         """What happened."""
         await self._recorder.flush()
         rows = await self._store.events(agent_id, after=params.after, limit=params.limit)
-        views = tuple(
+        views = [
             EventView(
                 id=row.id or 0,
                 time=row.time,
@@ -141,8 +145,9 @@ class Queries:
                 cause=Cause.model_validate(row.cause),
             )
             for row in rows
-        )
-        return EventsView(events=views, next=views[-1].id if views else (params.after or 0))
+        ]
+        shown = _fitting(views) if params.after is not None else _fitting(views[::-1])[::-1]
+        return EventsView(events=shown, next=shown[-1].id if shown else (params.after or 0))
 
     def packages(self, params: PackagesParams) -> PackageList:
         """What lies on disk."""
@@ -196,6 +201,12 @@ class Queries:
             agents=len(self._registry),
             uptime_s=round(time.monotonic() - self._started_mono, 3),
         )
+
+
+def _fitting(views: Sequence[EventView]) -> tuple[EventView, ...]:
+    """As many of the first as fit into one message."""
+    sizes = itertools.accumulate(len(view.model_dump_json()) for view in views)
+    return tuple(view for view, size in zip(views, sizes, strict=True) if size <= _MAX_BYTES)
 
 
 def _health(record: AgentRecord) -> Literal["healthy", "unhealthy", "unknown"]:

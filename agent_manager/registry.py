@@ -20,6 +20,9 @@ from opmas.wire.manifest import Manifest
 from opmas.wire.status import AgentStatus, Desired
 from opmas.wire.views import AgentView, Cause
 
+# A stranger's number may be longer than Python is willing to read.
+_ORDINAL_DIGITS = 10
+
 
 @dataclass(slots=True, eq=False)
 class AgentRecord:
@@ -214,7 +217,8 @@ class AgentRegistry:
         if not instance_id:
             return next(iter(record.instances.values())) if len(record.instances) == 1 else None
         ordinal = instance_id.removeprefix(f"{agent_id}-")
-        return record.instances.get(int(ordinal)) if ordinal.isascii() and ordinal.isdigit() else None
+        number = int(ordinal) if ordinal.isascii() and ordinal.isdigit() and len(ordinal) < _ORDINAL_DIGITS else -1
+        return record.instances.get(number)
 
     def bind_token(self, instance: Instance, token: str) -> None:
         """Remember which instance proves itself with `token`; its former token proves nothing any more."""

@@ -5,6 +5,8 @@ is nobody to answer.
 """
 
 import asyncio
+import itertools
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar, cast
 
@@ -41,6 +43,9 @@ log = structlog.get_logger(__name__)
 
 # Callers who wait for convergence hold a place each, for up to ten minutes.
 _CONCURRENT_COMMANDS = 10_000
+
+# What is kept of a text, and of the figures, that a stranger sends: both are shown again, in answers of 1 MB at most.
+_MAX_TEXT, _MAX_FIGURES, _MAX_NAME = 500, 1000, 128
 
 _MARKED = {subjects.REPUBLISHED_HEADER: "1"}
 
@@ -202,7 +207,7 @@ class Router:
             return  # a late word of a former process
         instance.beat(report)
         if report.status is not AgentStatus.STARTING:
-            cause = Cause(actor=instance.id, detail=report.message)
+            cause = Cause(actor=instance.id, detail=report.message[:_MAX_TEXT])
             self._supervisor.apply(record, instance, Event.READY, cause)
             self._supervisor.apply(record, instance, Event.BEAT, cause)
         told = report.model_copy(update={"agent_id": agent_id, "instance_id": instance.id, "token": None})
@@ -227,8 +232,12 @@ class Router:
         instance = self._registry.find_instance(agent_id, instance_id)
         if instance is None or not instance.alive:
             return
-        instance.custom = report.metrics
-        told = report.model_copy(update={"agent_id": agent_id, "instance_id": instance.id, "token": None})
+        instance.custom = figures = _figures(report)
+        if len(figures) < len(report.metrics):
+            log.warning("figures_dropped", instance=instance.id, dropped=len(report.metrics) - len(figures))
+        told = report.model_copy(
+            update={"agent_id": agent_id, "instance_id": instance.id, "token": None, "metrics": figures}
+        )
         await self._bus.publish(subjects.METRICS, told, headers=_MARKED)
 
     def _report(self, kind: type[R], msg: Msg) -> R | None:
@@ -324,6 +333,12 @@ def _params(kind: type[Params], name: str, params: Mapping[str, object]) -> Para
         raise InvalidRequest(f"cannot {name}: {_problems(error)}", f"its parameters are: {known}") from None
 
 
+def _figures(report: MetricsReport) -> dict[str, float]:
+    """What can be shown of a report, and fits into an answer: numbers that are some, under names that can be read."""
+    shown = ((n, value) for n, value in report.metrics.items() if math.isfinite(value) and len(n) <= _MAX_NAME)
+    return dict(itertools.islice(shown, _MAX_FIGURES))
+
+
 def _problems(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_input=False, include_context=False)[:5]
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'message'}: {each['msg']}" for each in found)
+    return "; ".join(f"{'.'.join(map(str, each['loc']))[:_MAX_TEXT] or 'message'}: {each['msg']}" for each in found)

@@ -27,7 +27,8 @@ from opmas.wire.views import Cause, LastExit
 
 log = structlog.get_logger(__name__)
 
-_LAST_LINES = 10
+# They go into events and errors, a thousand of which may have to fit into one message.
+_LAST_LINES, _LAST_LINE_CHARS = 10, 500
 
 
 class Supervisor:
@@ -234,7 +235,8 @@ class Supervisor:
 def last_lines(instance: Instance) -> tuple[str, ...]:
     """The last words of an instance, for an error that explains itself."""
     with contextlib.suppress(OSError):
-        return tuple(line.text for line in instance.slot.log.tail(_LAST_LINES)[0])
+        lines = (line.text for line in instance.slot.log.tail(_LAST_LINES)[0])
+        return tuple(text if len(text) <= _LAST_LINE_CHARS else f"{text[:_LAST_LINE_CHARS]} … [cut]" for text in lines)
     return ()
 
 
