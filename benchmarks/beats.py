@@ -15,14 +15,14 @@ class Beats:
     """Listens on `agent.status`: the first beat of a pid is the moment at which that process is ready."""
 
     def __init__(self, url: str, creds: str | None = None, inbox: str = "_INBOX") -> None:
-        self._url = url
+        self.url = url
         self._options: dict[str, Any] = {"user_credentials": creds, "inbox_prefix": inbox}
         self._news = asyncio.Condition()
         self.pids: dict[str, int] = {}
         self.client: Client
 
     async def __aenter__(self) -> Self:
-        self.client = await nats.connect(self._url, **self._options)
+        self.client = await nats.connect(self.url, **self._options)
         await self.client.subscribe("agent.status", cb=self._heard)
         await self.client.flush()
         return self

@@ -41,6 +41,8 @@ class Circus(Peer):
         self.config.write_text(
             _CONFIG.format(**places) + "".join(_WATCHER.format(id=each, **places) for each in self.ids)
         )
+        self.version_command = (_BIN / "circusctl", "--version")
+        self.list_command = (_BIN / "circusctl", "--endpoint", f"ipc://{self.folder}/ctl", "status")
         async with AsyncExitStack() as self.daemon:
             yield
 

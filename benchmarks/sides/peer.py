@@ -23,6 +23,8 @@ class Peer:
 
     name: str
     version: str
+    version_command: Sequence[str | Path]
+    list_command: Sequence[str | Path]
 
     def __init__(self, folder: Path, ids: Sequence[str], url: str, beats: Beats) -> None:
         self.folder = folder

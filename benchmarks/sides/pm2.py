@@ -18,6 +18,8 @@ class Pm2(Peer):
     """Defaults; an ecosystem file with all agents, started by one command."""
 
     name: ClassVar[str] = "pm2"
+    version_command = (_PM2, "--version")
+    list_command = (_PM2, "ls")
 
     @classmethod
     async def install(cls) -> None:

@@ -50,6 +50,8 @@ class Supervisord(Peer):
         text = _CONFIG.format(**places) + "".join(_PROGRAM.format(id=each, **places) for each in self.ids)
         self.config = self.folder / "supervisord.conf"
         self.config.write_text(text)
+        self.version_command = (_BIN / "supervisorctl", "-c", self.config, "version")
+        self.list_command = (_BIN / "supervisorctl", "-c", self.config, "status")
         argv = (_BIN / "supervisord", "-c", self.config)
         async with shell.beside(*argv, env=self.env, log=self.folder / "out", grace_s=60):
             await shell.until_there(self.folder / "sock")

