@@ -24,6 +24,7 @@ from agent_manager.queries import NodeCondition, Queries
 from agent_manager.reconcile import Reconciler
 from agent_manager.recorder import Recorder
 from agent_manager.registry import AgentRecord, AgentRegistry
+from agent_manager.reports import Reports
 from agent_manager.router import Router
 from agent_manager.settings import CONFIG_FILE, ManagerSettings
 from agent_manager.store import Store
@@ -151,13 +152,13 @@ class AgentManager:
             self._router = Router(
                 bus,
                 self.registry,
-                self.supervisor,
                 commands,
                 queries,
                 self._credentials,
                 audit,
                 lambda: self._condition,
             )
+            await Reports(bus, self.registry, self.supervisor).listen(tasks)
             await self._router.listen(tasks)
             log.info("listening", nats=self._credentials.url)
             await login.keep()  # until the task group ends

@@ -1,13 +1,12 @@
-"""The manager's ears on NATS: commands and queries in, responses out; heartbeats and metrics to their instances.
+"""Commands and queries in, responses out.
 
-Nothing that arrives can stop it: what cannot be understood is answered with an error, or counted and dropped when there
-is nobody to answer.
+Nothing that arrives can stop it: what cannot be understood is answered with an error. Reports from instances are
+`reports`' business.
 """
 
 import asyncio
-import itertools
-import math
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TypeVar, cast
 
 import structlog
@@ -15,17 +14,26 @@ from pydantic import BaseModel, ValidationError
 
 from agent_manager.audit import Audit
 from agent_manager.commands import Commands, status_now
-from agent_manager.lifecycle import Event, Phase
+from agent_manager.decoding import decode, problems
 from agent_manager.nats.identity import Publisher
 from agent_manager.nats.sources import CredentialSource
 from agent_manager.queries import NodeCondition, Queries
 from agent_manager.registry import AgentRegistry
-from agent_manager.supervisor import Supervisor
-from opmas.bus import AnySubscription, Bus, BusUnavailable, Msg, PayloadTooLarge, correlation_id
+from opmas import __version__
+from opmas.bus import (
+    AnySubscription,
+    Bus,
+    BusUnavailable,
+    Endpoint,
+    Msg,
+    PayloadTooLarge,
+    Service,
+    correlation_id,
+)
 from opmas.wire import subjects
 from opmas.wire.errors import InvalidRequest, ManagerUnavailable, OpmasError, PermissionDenied
 from opmas.wire.ids import AGENT_ID_PATTERN, is_agent_id
-from opmas.wire.messages import Command, MetricsReport, Query, Response, StatusReport, failure, success
+from opmas.wire.messages import Command, Query, Response, failure, success
 from opmas.wire.params import (
     ControlParams,
     EventsParams,
@@ -36,7 +44,6 @@ from opmas.wire.params import (
     Params,
     ScaleParams,
 )
-from opmas.wire.status import AgentStatus
 from opmas.wire.views import Cause
 
 log = structlog.get_logger(__name__)
@@ -44,14 +51,7 @@ log = structlog.get_logger(__name__)
 # Callers who wait for convergence hold a place each, for up to ten minutes.
 _CONCURRENT_COMMANDS = 10_000
 
-# What is kept of a text, and of the figures, that a stranger sends: both are shown again, in answers of 1 MB at most.
-_MAX_TEXT, _MAX_FIGURES, _MAX_NAME = 500, 1000, 128
-
-_MARKED = {subjects.REPUBLISHED_HEADER: "1"}
-
 Answer = BaseModel
-M = TypeVar("M", bound=BaseModel)
-R = TypeVar("R", StatusReport, MetricsReport)
 H = TypeVar("H")
 Handle = Callable[[str, Params, Cause], Awaitable[Answer]]
 Ask = Callable[[str | None, Params], Awaitable[Answer]]
@@ -64,7 +64,6 @@ class Router:
         self,
         bus: Bus,
         registry: AgentRegistry,
-        supervisor: Supervisor,
         commands: Commands,
         queries: Queries,
         credentials: CredentialSource,
@@ -73,12 +72,20 @@ class Router:
     ) -> None:
         self._bus = bus
         self._registry = registry
-        self._supervisor = supervisor
         self._credentials = credentials
         self._audit = audit
         self._condition = condition
-        self.rejected = 0
-        """Reports that could not be understood or proved nothing."""
+        self._endpoints = {
+            "command": Endpoint("command", subjects.COMMAND, subjects.MANAGERS_QUEUE),
+            "query": Endpoint("query", subjects.QUERY, subjects.MANAGERS_QUEUE),
+        }
+        self._service = Service(
+            name="opmas-manager",
+            id=registry.node,
+            version=__version__,
+            description="Runs the agents of one node",
+            endpoints=tuple(self._endpoints.values()),
+        )
         self._listening: list[AnySubscription] = []
         self._commands = _command_table(commands, registry)
         self._queries = _query_table(queries)
@@ -94,10 +101,8 @@ class Router:
             await subscribe(command, self._on_command, tasks=tasks, queue=queue, concurrency=many),
             await subscribe(query, self._on_query, tasks=tasks, queue=queue, concurrency=many),
         ]
-        await subscribe(subjects.ALL_STATUS, self._on_status, tasks=tasks)
-        await subscribe(subjects.ALL_METRICS, self._on_metrics, tasks=tasks)
-        await subscribe(subjects.STATUS, self._on_plain_status, tasks=tasks)
-        await subscribe(subjects.METRICS, self._on_plain_metrics, tasks=tasks)
+        for subject in self._service.subjects:
+            await subscribe(subject, partial(self._service.answer, self._bus), tasks=tasks)
         while True:
             try:
                 return await self._bus.flush()
@@ -112,11 +117,15 @@ class Router:
     # --- commands and queries -----------------------------------------------------------------------------------
 
     async def _on_command(self, msg: Msg) -> None:
+        with self._endpoints["command"].request():
+            await self._take_command(msg)
+
+    async def _take_command(self, msg: Msg) -> None:
         name, agent_id = "unknown", None
         publisher = self._publisher(msg)
         command: Command | None = None
         try:
-            command = _decode(Command, msg.data)
+            command = decode(Command, msg.data)
             name, agent_id = command.command, command.agent_id
             response = await self._obey(command, publisher)
         except OpmasError as error:
@@ -144,9 +153,13 @@ class Router:
         return success(command.command, command.agent_id, await handle(command.agent_id, params, cause))
 
     async def _on_query(self, msg: Msg) -> None:
+        with self._endpoints["query"].request():
+            await self._take_query(msg)
+
+    async def _take_query(self, msg: Msg) -> None:
         name, agent_id = "unknown", None
         try:
-            query = _decode(Query, msg.data)
+            query = decode(Query, msg.data)
             name, agent_id = query.query, query.agent_id
             response = await self._look(query)
         except OpmasError as error:
@@ -180,78 +193,6 @@ class Router:
 
     def _publisher(self, msg: Msg) -> Publisher | None:
         return self._credentials.publisher_of(msg.subject, dict(msg.headers))
-
-    # --- heartbeats and metrics ---------------------------------------------------------------------------------
-
-    async def _on_status(self, msg: Msg) -> None:
-        report = self._report(StatusReport, msg)
-        if report is not None:
-            await self._beat(subjects.agent_of(msg.subject), report.instance_id or "", report)
-
-    async def _on_plain_status(self, msg: Msg) -> None:
-        report = self._report(StatusReport, msg)
-        if report is None:
-            return
-        owner = self._registry.token_owner(report.token or "")
-        if owner is None or report.agent_id not in {None, owner.agent_id}:
-            self._reject(msg, "its token proves no instance of that agent")
-            return
-        await self._beat(owner.agent_id, owner.id, report)
-
-    async def _beat(self, agent_id: str, instance_id: str, report: StatusReport) -> None:
-        record = self._registry.find(agent_id)
-        instance = self._registry.find_instance(agent_id, instance_id)
-        if record is None or instance is None or not (instance.alive or instance.phase is Phase.LAUNCHING):
-            return
-        if report.start_count is not None and report.start_count != instance.start_count:
-            return  # a late word of a former process
-        instance.beat(report)
-        if report.status is not AgentStatus.STARTING:
-            cause = Cause(actor=instance.id, detail=report.message[:_MAX_TEXT])
-            self._supervisor.apply(record, instance, Event.READY, cause)
-            self._supervisor.apply(record, instance, Event.BEAT, cause)
-        told = report.model_copy(update={"agent_id": agent_id, "instance_id": instance.id, "token": None})
-        await self._bus.publish(subjects.STATUS, told, headers=_MARKED)
-
-    async def _on_metrics(self, msg: Msg) -> None:
-        report = self._report(MetricsReport, msg)
-        if report is not None:
-            await self._measure(subjects.agent_of(msg.subject), report.instance_id or "", report)
-
-    async def _on_plain_metrics(self, msg: Msg) -> None:
-        report = self._report(MetricsReport, msg)
-        if report is None:
-            return
-        owner = self._registry.token_owner(report.token or "")
-        if owner is None or report.agent_id not in {None, owner.agent_id}:
-            self._reject(msg, "its token proves no instance of that agent")
-            return
-        await self._measure(owner.agent_id, owner.id, report)
-
-    async def _measure(self, agent_id: str, instance_id: str, report: MetricsReport) -> None:
-        instance = self._registry.find_instance(agent_id, instance_id)
-        if instance is None or not instance.alive:
-            return
-        instance.custom = figures = _figures(report)
-        if len(figures) < len(report.metrics):
-            log.warning("figures_dropped", instance=instance.id, dropped=len(report.metrics) - len(figures))
-        told = report.model_copy(
-            update={"agent_id": agent_id, "instance_id": instance.id, "token": None, "metrics": figures}
-        )
-        await self._bus.publish(subjects.METRICS, told, headers=_MARKED)
-
-    def _report(self, kind: type[R], msg: Msg) -> R | None:
-        if subjects.REPUBLISHED_HEADER in msg.headers:
-            return None
-        try:
-            return _decode(kind, msg.data)
-        except InvalidRequest as error:
-            self._reject(msg, error.message)
-            return None
-
-    def _reject(self, msg: Msg, reason: str) -> None:
-        self.rejected += 1
-        log.warning("report_rejected", subject=msg.subject, reason=reason[:200])
 
 
 _ABOUT_ONE = frozenset({"get", "status", "logs", "metrics"})
@@ -316,29 +257,9 @@ def _check_agent_id(agent_id: str) -> None:
         raise InvalidRequest(f"{agent_id!r} cannot be the id of an agent", f"ids match {AGENT_ID_PATTERN}")
 
 
-def _decode(kind: type[M], data: bytes) -> M:
-    try:
-        return kind.model_validate_json(data)
-    except ValidationError as error:
-        raise InvalidRequest(f"cannot understand the message: {_problems(error)}", "send JSON as documented") from None
-    except RecursionError:
-        raise InvalidRequest("cannot understand the message: it is nested too deeply") from None
-
-
 def _params(kind: type[Params], name: str, params: Mapping[str, object]) -> Params:
     try:
         return kind.model_validate(params)
     except ValidationError as error:
         known = ", ".join(kind.model_fields) or "none"
-        raise InvalidRequest(f"cannot {name}: {_problems(error)}", f"its parameters are: {known}") from None
-
-
-def _figures(report: MetricsReport) -> dict[str, float]:
-    """What can be shown of a report, and fits into an answer: numbers that are some, under names that can be read."""
-    shown = ((n, value) for n, value in report.metrics.items() if math.isfinite(value) and len(n) <= _MAX_NAME)
-    return dict(itertools.islice(shown, _MAX_FIGURES))
-
-
-def _problems(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False, include_context=False)[:5]
-    return "; ".join(f"{'.'.join(map(str, each['loc']))[:_MAX_TEXT] or 'message'}: {each['msg']}" for each in found)
+        raise InvalidRequest(f"cannot {name}: {problems(error)}", f"its parameters are: {known}") from None

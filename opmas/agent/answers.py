@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from opmas.agent.handlers import Handler, Kind, call
 from opmas.agent.message import as_json
-from opmas.bus import Msg, PayloadTooLarge
+from opmas.bus import Endpoint, Msg, PayloadTooLarge, Service
 from opmas.wire import subjects
 from opmas.wire.errors import AgentFailed, InvalidRequest, OpmasError
 from opmas.wire.messages import Command, Query, Response, failure, success
@@ -41,6 +41,11 @@ class Answers:
         self._instance = instance
         self._commands = {each.mark.name: each.function for each in handlers if each.mark.kind is Kind.COMMAND}
         self._queries = {each.mark.name: each.function for each in handlers if each.mark.kind is Kind.QUERY}
+        agent_id = instance.environment.agent_id
+        self._endpoints = {
+            Kind.COMMAND: Endpoint("command", subjects.command(agent_id)),
+            Kind.QUERY: Endpoint("query", subjects.query(agent_id), queue_group=agent_id),
+        }
         self._commands |= {"drain": self._drain, "reload": self._reload, "log_level": self._log_level}
         self._queries |= {"health": self._health, "metrics": self._metrics, "info": self._info}
 
@@ -52,12 +57,31 @@ class Answers:
         """Answer a message on `agent.{id}.query`."""
         await self._take(Kind.QUERY, msg)
 
+    def service(self) -> Service:
+        """This instance as a NATS micro service."""
+        environment = self._instance.environment
+        return Service(
+            name=environment.agent_id,
+            id=environment.instance_id,
+            version=environment.version,
+            metadata={"type": environment.type},
+            endpoints=tuple(self._endpoints.values()),
+        )
+
     async def _take(self, kind: Kind, msg: Msg) -> None:
+        endpoint = self._endpoints[kind]
+        with endpoint.request():
+            failed = await self._answered(kind, msg)
+        if failed:
+            endpoint.failed(failed)
+
+    async def _answered(self, kind: Kind, msg: Msg) -> str:
+        """Answer one message; return the error's message if that was the answer."""
         name = ""
         try:
             name, params = _parsed(kind, msg)
             if kind is Kind.COMMAND and params.get("instance_id", self._instance_id) != self._instance_id:
-                return
+                return ""
             response = success(name, self._agent_id, await self._result(kind, name, params))
         except OpmasError as error:
             response = failure(name, self._agent_id, error.body())
@@ -66,6 +90,7 @@ class Answers:
             self._instance.failed(error)
             response = failure(name, self._agent_id, told(error).body())
         await self._respond(msg, response)
+        return response.error.message if response.error else ""
 
     @property
     def _agent_id(self) -> str:

@@ -20,6 +20,8 @@ class Environment:
     version: str = ""
     nats_url: str = field(default="nats://127.0.0.1:4222", repr=False)  # may carry a password
     nats_creds: Path | None = None
+    nats_user: str | None = None
+    nats_password: str | None = field(default=None, repr=False)
     inbox_prefix: str = ""
     runtime: str = "python"
     entrypoint: str = "agent.py:agent"
@@ -48,6 +50,8 @@ class Environment:
             version=environ.get("AGENT_VERSION", ""),
             nats_url=environ.get("NATS_URL") or "nats://127.0.0.1:4222",
             nats_creds=_path(environ, "NATS_CREDS"),
+            nats_user=environ.get("NATS_USER") or None,
+            nats_password=environ.get("NATS_PASSWORD") or None,
             inbox_prefix=environ.get("NATS_INBOX_PREFIX") or f"_INBOX_{agent_id}",
             runtime=environ.get("OPMAS_RUNTIME") or "python",
             entrypoint=environ.get("OPMAS_ENTRYPOINT") or "agent.py:agent",

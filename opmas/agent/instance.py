@@ -98,6 +98,9 @@ class Instance:
                 )
         await self._listen(subjects.command(agent_id), answers.take_command)
         await self._listen(subjects.query(agent_id), answers.take_query, queue=agent_id)
+        service = answers.service()
+        for subject in service.subjects:
+            await self._listen(subject, partial(service.answer, bus))
         await self.bus.flush()
 
     async def _listen(

@@ -56,6 +56,8 @@ async def _live(environment: Environment) -> int:
             environment.nats_url,
             name=environment.instance_id,
             creds=environment.nats_creds,
+            user=environment.nats_user,
+            password=environment.nats_password,
             inbox_prefix=environment.inbox_prefix,
             timeout_s=_CONNECT_S,
         )

@@ -1,0 +1,127 @@
+"""Heartbeats and metrics from instances: to whom they belong, and on to whoever listens.
+
+An SDK's instance reports on `agent.{id}.status` and `.metrics`, where its credentials vouch for the id; a plain program
+on `agent.status` and `agent.metrics`, where its token does. What proves nothing is counted and dropped.
+"""
+
+import asyncio
+import itertools
+import math
+from typing import TypeVar
+
+import structlog
+
+from agent_manager.decoding import decode
+from agent_manager.lifecycle import Event, Phase
+from agent_manager.registry import AgentRegistry
+from agent_manager.supervisor import Supervisor
+from opmas.bus import Bus, Msg
+from opmas.wire import subjects
+from opmas.wire.errors import InvalidRequest
+from opmas.wire.messages import MetricsReport, StatusReport
+from opmas.wire.status import AgentStatus
+from opmas.wire.views import Cause
+
+log = structlog.get_logger(__name__)
+
+R = TypeVar("R", StatusReport, MetricsReport)
+
+# What is kept of a text, and of the figures, that a stranger sends: both are shown again, in answers of 1 MB at most.
+_MAX_TEXT, _MAX_FIGURES, _MAX_NAME = 500, 1000, 128
+
+_MARKED = {subjects.REPUBLISHED_HEADER: "1"}
+
+
+class Reports:
+    """Takes reports, tells the supervisor, and publishes them again for everybody."""
+
+    def __init__(self, bus: Bus, registry: AgentRegistry, supervisor: Supervisor) -> None:
+        self._bus = bus
+        self._registry = registry
+        self._supervisor = supervisor
+        self.rejected = 0
+        """Reports that could not be understood or proved nothing."""
+
+    async def listen(self, tasks: asyncio.TaskGroup) -> None:
+        """Subscribe."""
+        subscribe = self._bus.subscribe
+        await subscribe(subjects.ALL_STATUS, self._on_status, tasks=tasks)
+        await subscribe(subjects.ALL_METRICS, self._on_metrics, tasks=tasks)
+        await subscribe(subjects.STATUS, self._on_plain_status, tasks=tasks)
+        await subscribe(subjects.METRICS, self._on_plain_metrics, tasks=tasks)
+
+    async def _on_status(self, msg: Msg) -> None:
+        report = self._report(StatusReport, msg)
+        if report is not None:
+            await self._beat(subjects.agent_of(msg.subject), report.instance_id or "", report)
+
+    async def _on_plain_status(self, msg: Msg) -> None:
+        report = self._report(StatusReport, msg)
+        if report is None:
+            return
+        owner = self._registry.token_owner(report.token or "")
+        if owner is None or report.agent_id not in {None, owner.agent_id}:
+            self._reject(msg, "its token proves no instance of that agent")
+            return
+        await self._beat(owner.agent_id, owner.id, report)
+
+    async def _beat(self, agent_id: str, instance_id: str, report: StatusReport) -> None:
+        record = self._registry.find(agent_id)
+        instance = self._registry.find_instance(agent_id, instance_id)
+        if record is None or instance is None or not (instance.alive or instance.phase is Phase.LAUNCHING):
+            return
+        if report.start_count is not None and report.start_count != instance.start_count:
+            return  # a late word of a former process
+        instance.beat(report)
+        if report.status is not AgentStatus.STARTING:
+            cause = Cause(actor=instance.id, detail=report.message[:_MAX_TEXT])
+            self._supervisor.apply(record, instance, Event.READY, cause)
+            self._supervisor.apply(record, instance, Event.BEAT, cause)
+        told = report.model_copy(update={"agent_id": agent_id, "instance_id": instance.id, "token": None})
+        await self._bus.publish(subjects.STATUS, told, headers=_MARKED)
+
+    async def _on_metrics(self, msg: Msg) -> None:
+        report = self._report(MetricsReport, msg)
+        if report is not None:
+            await self._measure(subjects.agent_of(msg.subject), report.instance_id or "", report)
+
+    async def _on_plain_metrics(self, msg: Msg) -> None:
+        report = self._report(MetricsReport, msg)
+        if report is None:
+            return
+        owner = self._registry.token_owner(report.token or "")
+        if owner is None or report.agent_id not in {None, owner.agent_id}:
+            self._reject(msg, "its token proves no instance of that agent")
+            return
+        await self._measure(owner.agent_id, owner.id, report)
+
+    async def _measure(self, agent_id: str, instance_id: str, report: MetricsReport) -> None:
+        instance = self._registry.find_instance(agent_id, instance_id)
+        if instance is None or not instance.alive:
+            return
+        instance.custom = figures = _figures(report)
+        if len(figures) < len(report.metrics):
+            log.warning("figures_dropped", instance=instance.id, dropped=len(report.metrics) - len(figures))
+        told = report.model_copy(
+            update={"agent_id": agent_id, "instance_id": instance.id, "token": None, "metrics": figures}
+        )
+        await self._bus.publish(subjects.METRICS, told, headers=_MARKED)
+
+    def _report(self, kind: type[R], msg: Msg) -> R | None:
+        if subjects.REPUBLISHED_HEADER in msg.headers:
+            return None
+        try:
+            return decode(kind, msg.data)
+        except InvalidRequest as error:
+            self._reject(msg, error.message)
+            return None
+
+    def _reject(self, msg: Msg, reason: str) -> None:
+        self.rejected += 1
+        log.warning("report_rejected", subject=msg.subject, reason=reason[:200])
+
+
+def _figures(report: MetricsReport) -> dict[str, float]:
+    """What can be shown of a report, and fits into an answer: numbers that are some, under names that can be read."""
+    shown = ((n, value) for n, value in report.metrics.items() if math.isfinite(value) and len(n) <= _MAX_NAME)
+    return dict(itertools.islice(shown, _MAX_FIGURES))
