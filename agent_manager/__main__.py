@@ -26,6 +26,11 @@ _LOOK_S = 0.2
 
 def main() -> int:
     """Run the daemon; 0 after a stop, 1 when it failed, 6 when another manager holds the data directory."""
+    if not hasattr(os, "pidfd_open"):
+        sys.stderr.write(
+            "cannot run a manager here: it watches processes by pidfd, which only Linux 5.3 and newer has\n"
+        )
+        return 1
     try:
         settings = ManagerSettings.load(CONFIG_FILE)
         configure(settings.service.log_level)

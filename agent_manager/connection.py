@@ -1,7 +1,6 @@
 """How this manager connects to NATS: as a user of the embedded server, or as the settings of an external one say."""
 
 import asyncio
-import ssl
 import time
 
 import structlog
@@ -10,7 +9,6 @@ from agent_manager.nats import CredentialSource, Grant, Role, SharedSource, Sign
 from agent_manager.nats.sources import EmbeddedSource
 from agent_manager.settings import ManagerSettings
 from opmas.bus import Bus
-from opmas.settings import NatsSettings
 from opmas.wire.errors import OpmasError
 
 log = structlog.get_logger(__name__)
@@ -61,7 +59,7 @@ class OwnLogin:
             user=login.username,
             password=login.password,
             inbox_prefix=login.inbox_prefix,
-            tls=tls_context(self._settings.nats),
+            tls=self._settings.nats.tls_context(),
         )
 
     async def keep(self) -> None:
@@ -76,14 +74,3 @@ class OwnLogin:
                 self._renew_at = (await self._credentials.renew(self._grant, self._path)).renew_at
             except (OpmasError, OSError) as error:
                 log.warning("own_credentials_not_renewed", reason=str(error))
-
-
-def tls_context(nats: NatsSettings) -> ssl.SSLContext | None:
-    """The TLS of an external server; None without."""
-    if not nats.tls:
-        return None
-    context = ssl.create_default_context(cafile=str(nats.tls_ca) if nats.tls_ca else None)
-    if not nats.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

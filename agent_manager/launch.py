@@ -136,7 +136,8 @@ class Launcher:
             log_max_bytes=manifest.logging.max_size,
             log_max_files=manifest.logging.max_files,
             private_dir=str(self._home),
-            writable=(str(self.data_dir(instance.agent_id)),),
+            # Packages may lie inside the data directory, which is closed to instances otherwise.
+            writable=(str(self.data_dir(instance.agent_id)), str(package.folder)),
         )
 
     def data_dir(self, agent_id: str) -> Path:

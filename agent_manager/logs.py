@@ -20,13 +20,19 @@ from opmas.wire.views import LogLine, LogsView
 _MAX_BYTES = 600_000
 _MAX_LINE = 64_000
 
+# How many lines back a filtered tail looks in each instance's log.
+_FILTERED_REACH = 20_000
+
 
 def read_logs(agent_id: str, instances: Sequence[Instance], params: LogsParams) -> LogsView:
     """Answer the `logs` query. Raises `InvalidRequest` for a cursor or an expression that cannot be read."""
     matches = _matcher(params)
     if params.after is not None:
         return _following(agent_id, instances, _decode(params.after), matches)
-    tails = {instance.id: instance.slot.log.tail(params.tail) for instance in instances}
+    # What a filter leaves out does not count: then the last lines are looked for among many more.
+    filtered = params.grep is not None or params.stream is not None
+    reach = _FILTERED_REACH if filtered else params.tail
+    tails = {instance.id: instance.slot.log.tail(reach) for instance in instances}
     merged = _merged({name: raw for name, (raw, _) in tails.items()}, matches)
     last = merged[-params.tail :] if params.tail else []
     ends = {name: end for name, (_, end) in tails.items()}

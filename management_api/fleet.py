@@ -5,7 +5,6 @@ Nothing is remembered here. Any manager answers for the whole fleet; when none d
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
@@ -128,14 +127,6 @@ class Fleet:
             creds=settings.nats_creds,
             user=settings.nats.user or None,
             password=settings.nats.password.get_secret_value() or None,
-            tls=_tls(settings) if settings.nats.tls else None,
+            tls=settings.nats.tls_context(),
             inbox_prefix=_INBOX,
         )
-
-
-def _tls(settings: ApiSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=settings.nats.tls_ca)
-    if not settings.nats.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -6,6 +6,7 @@ Each server adds its own `service` section and keeps one settings class. An unkn
 
 import difflib
 import os
+import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -60,6 +61,16 @@ class NatsSettings(Section):
     tls: bool = False
     tls_verify: bool = True
     tls_ca: Path | None = None
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return how to speak TLS with an external server; None without TLS."""
+        if not self.tls:
+            return None
+        context = ssl.create_default_context(cafile=self.tls_ca)
+        if not self.tls_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
 
 class DatabaseSettings(Section):
