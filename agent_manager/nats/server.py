@@ -14,6 +14,8 @@ import json
 import os
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from agent_manager.nats import keys
@@ -25,6 +27,7 @@ from opmas.wire.errors import OpmasError
 PORT_SETTING = "OPMAS_NATS__PORT"
 _READY_S = 30.0  # a large JetStream store is read before the first client is let in
 _POLL_S = 0.02
+_HEALTH_S = 5.0
 
 
 class NatsServerFailed(OpmasError):
@@ -72,6 +75,13 @@ class EmbeddedServer:
             return
         await _readable(os.dup(self._pidfd))
         self._forget()
+
+    async def ailment(self) -> str:
+        """Ask the living server how it is; empty when it is well. Raises OSError when it does not answer.
+
+        A stream that met a full disk stays ill until a restart.
+        """
+        return await asyncio.to_thread(_ailment, f"{self.monitor_url}/healthz")
 
     async def stop(self, grace_s: float = 10.0) -> None:
         """End the living server, this process's or an adopted one: SIGTERM, after `grace_s` SIGKILL."""
@@ -187,6 +197,15 @@ class EmbeddedServer:
         return NatsServerFailed(
             "\n".join([f"cannot start nats-server: {what}", *lines]), f"its log is {self._folder / 'nats-server.log'}"
         )
+
+
+def _ailment(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=_HEALTH_S):  # noqa: S310  # our own server, on loopback
+            return ""
+    except urllib.error.HTTPError as answer:
+        said: dict[str, str] = json.loads(answer.read())
+        return said.get("error") or said.get("status") or str(answer.code)
 
 
 async def _readable(fd: int) -> None:

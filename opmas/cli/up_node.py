@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -31,6 +32,10 @@ _API_GRACE_S = 10.0
 # What the manager needs beyond its agents' drain: the end of those it had to kill, its last writes.
 _MANAGER_GRACE_S = 20.0
 _CHECK_CREDENTIALS_S = 600.0
+_CHECK_HEALTH_S = 15.0
+# One look may fall into the moment in which a stream is being recovered.
+_ILL_LOOKS = 2
+_FREE_SHARE = 0.01
 # A former `up`'s API may need a moment to notice that it is dead.
 _PORT_PATIENCE_S = 3.0
 
@@ -96,6 +101,7 @@ class Node:
                     tasks.create_task(server.keep(), name=server.name)
                 if self._nats is not None:
                     tasks.create_task(self._keep_nats(self._nats), name="nats-server")
+                    tasks.create_task(self._heal_nats(self._nats), name="nats-health")
                 tasks.create_task(self._renew(), name="credentials")
                 tasks.create_task(self._announce(), name="announce")
                 await self._stopping.wait()
@@ -135,6 +141,23 @@ class Node:
                 log.warning("nats_server_not_started", reason=error.message)
                 await asyncio.sleep(1.0)
             self._write_record()
+
+    async def _heal_nats(self, server: EmbeddedServer) -> None:
+        """Restart a nats-server that says it is ill, once there is room on its disk again; clients come back."""
+        ill_for = 0
+        while True:
+            await asyncio.sleep(_CHECK_HEALTH_S)
+            try:
+                ailment = await server.ailment()
+            except (OSError, ValueError):  # it is dying or starting: `_keep_nats` sees to that
+                continue
+            ill_for = ill_for + 1 if ailment else 0
+            if ailment:
+                log.warning("nats_server_ill", ailment=ailment, looks=ill_for)
+            free = shutil.disk_usage(self._home)
+            if ill_for >= _ILL_LOOKS and free.free > free.total * _FREE_SHARE:
+                ill_for = 0
+                await server.stop()
 
     async def _renew(self) -> None:
         while self._source is not None:

@@ -33,6 +33,17 @@ async def test_a_killed_server_comes_back_where_its_clients_find_it(
     assert not await agent.refused()
 
 
+async def test_a_server_says_whether_it_is_well_and_a_dead_one_says_nothing(server: EmbeddedServer) -> None:
+    assert await server.ailment() == ""
+
+    os.kill(server.pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        await server.wait_death()
+
+    with pytest.raises(OSError, match="refused"):
+        await server.ailment()
+
+
 async def test_a_living_server_is_adopted_whatever_port_is_wanted(server: EmbeddedServer, tmp_path: Path) -> None:
     other = EmbeddedServer(tmp_path, port=1)
 
