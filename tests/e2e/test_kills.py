@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.node import ManagerProcess, Node, exists, kill, until, write_package
+from tests.node import OPMAS, ManagerProcess, Node, exists, kill, until, write_package
 
 STEADY = """
     import asyncio
@@ -37,7 +39,7 @@ STEADY = """
         async def ping(self, message):
             await self.publish("events.pong", self.instance_id)
 """
-BEATING = {"interval": 1, "timeout": 3}
+BEATING = {"interval": 1, "timeout": 2}
 LISTENING = {"subjects": {"subscribe": ["events.ping"], "publish": ["events.pong"]}}
 
 
@@ -176,16 +178,40 @@ def test_a_killed_api_is_back_and_nobody_else_noticed(fleet: Node) -> None:
     assert fleet.pid("manager") == manager
 
 
-def test_a_killed_manager_is_replaced_by_one_that_adopts(fleet: Node) -> None:
+def test_a_killed_manager_is_replaced_by_one_that_adopts_and_followers_of_logs_miss_nothing(
+    fleet: Node, tmp_path: Path
+) -> None:
     before, manager = pids(fleet), fleet.pid("manager")
+    with (tmp_path / "followed").open("wb") as out:
+        command = [OPMAS, "logs", "-f", "-n", "1", "steady", "pair"]
+        follower = subprocess.Popen(command, env=fleet.environment, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: followed(tmp_path).keys() == {"steady-0", "pair-0", "pair-1"}, "the follower to begin")
+        kill(manager)
+        until(lambda: fleet.pid("manager") != manager, "another manager")
+        assert pids(fleet) == before
+        seen = {instance: numbers[-1] for instance, numbers in followed(tmp_path).items()}
+        until(lambda: all(numbers[-1] > seen[i] for i, numbers in followed(tmp_path).items()), "the follower to go on")
+        follower.send_signal(signal.SIGINT)
+        follower.wait(60)
+    finally:
+        follower.kill()
+        follower.wait()
 
-    kill(manager)
-
-    until(lambda: fleet.pid("manager") != manager, "another manager")
-    assert pids(fleet) == before
-    assert fleet.cli("stop", "shell").returncode == 0
+    for numbers in followed(tmp_path).values():
+        assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    assert fleet.cli("stop", "shell").returncode == 0  # the new manager's to end, as if it had started it
     assert not exists(before["shell-0"])
     assert fleet.cli("start", "shell").returncode == 0
+
+
+def followed(folder: Path) -> dict[str, list[int]]:
+    """Read what `opmas logs -f` has written: the numbers by instance."""
+    found: dict[str, list[int]] = {}
+    for line in (folder / "followed").read_text().splitlines(keepends=True):
+        if match := re.fullmatch(r"(\S+) .* number (\d+)\n", line):
+            found.setdefault(match[1], []).append(int(match[2]))
+    return found
 
 
 def test_a_manager_that_was_frozen_takes_nobody_for_dead(fleet: Node) -> None:
@@ -244,6 +270,8 @@ def test_a_new_up_adopts_what_a_killed_up_left_and_ctrl_c_ends_it_all(root: Path
 
     assert pids(node) == before
     assert node.pid("nats-server") == server
+    written = json.loads(node.cli("logs", "steady", "-n", "10000", "--json").stdout)["lines"]
+    assert [line["line"] for line in written] == [f"number {number}" for number in range(len(written))]
     assert node.process is not None
     node.process.send_signal(signal.SIGINT)
     assert node.reap() == 0
