@@ -45,6 +45,7 @@ from opmas.wire.views import (
 
 NodeCondition = Literal["ready", "starting", "draining"]
 N = TypeVar("N", int, float)
+V = TypeVar("V", AgentView, EventView)
 
 # An answer travels in one message of at most 1 MB.
 _MAX_BYTES = 600_000
@@ -72,7 +73,7 @@ class Queries:
         self._started_mono = time.monotonic()
 
     def list(self, params: ListParams) -> AgentList:
-        """Every agent that matches."""
+        """Every agent that matches, page by page if they are too many for one message."""
         key, _, value = (params.label or "").partition("=")
         views = tuple(
             view
@@ -81,7 +82,9 @@ class Queries:
             and (params.type is None or view.type == params.type)
             and (params.label is None or view.labels.get(key) == value)
         )
-        return AgentList(agents=views, total=len(views))
+        rest = [view for view in views if params.after is None or view.id > params.after]
+        page = _fitting(rest)
+        return AgentList(agents=page, total=len(views), next=page[-1].id if len(page) < len(rest) else None)
 
     def get(self, agent_id: str) -> AgentView:
         """One agent."""
@@ -203,7 +206,7 @@ class Queries:
         )
 
 
-def _fitting(views: Sequence[EventView]) -> tuple[EventView, ...]:
+def _fitting(views: Sequence[V]) -> tuple[V, ...]:
     """As many of the first as fit into one message."""
     sizes = itertools.accumulate(len(view.model_dump_json()) for view in views)
     return tuple(view for view, size in zip(views, sizes, strict=True) if size <= _MAX_BYTES)

@@ -41,7 +41,12 @@ def given(params: Params) -> dict[str, JsonValue]:
 @router.get("")
 async def list_agents(fleet: TheFleet, params: Annotated[ListParams, Query()]) -> AgentList:
     """Every agent of the fleet, by id; `label` is `key=value`."""
-    return await fleet.query("list", AgentList, params=given(params))
+    page = await fleet.query("list", AgentList, params=given(params))
+    agents = [*page.agents]
+    while page.next is not None:
+        page = await fleet.query("list", AgentList, params=given(params) | {"after": page.next})
+        agents += page.agents
+    return AgentList(agents=tuple(agents), total=page.total)
 
 
 @router.get("/{agent_id}")

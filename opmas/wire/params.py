@@ -36,8 +36,9 @@ class NoParams(Params):
 
 
 class ListParams(Params):
-    """`list`: only agents that match all that is given; `label` is `key=value`."""
+    """`list`: only agents that match all that is given; `label` is `key=value`; `after` is the `next` of an answer."""
 
+    after: str | None = None
     status: AgentStatus | None = None
     type: str | None = None
     label: str | None = None

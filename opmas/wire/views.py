@@ -62,10 +62,11 @@ class AgentView(Message):
 
 
 class AgentList(Message):
-    """Every agent of the fleet, by id."""
+    """Every agent of the fleet, by id; with `next`, as many as fit into one message, and more come `after` it."""
 
     agents: tuple[AgentView, ...]
     total: int
+    next: str | None = None
 
 
 class ControlResult(Message):

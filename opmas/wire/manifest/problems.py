@@ -24,6 +24,9 @@ NOT_YET = {
     "resources.limits.gpus",
 }
 
+# So many problems at once; who has more begins with these.
+_SHOWN = 20
+
 _WORDS = {
     "string_type": "must be text",
     "bool_type": "must be true or false",
@@ -42,7 +45,8 @@ _WORDS = {
 def describe(error: ValidationError, model: type[BaseModel], document: Document, filename: str) -> list[str]:
     """Write one line for each problem, in the order of the file."""
     found = [_problem(details, model, document) for details in error.errors(include_url=False)]
-    return [f"{filename}:{line}:{column}: {words}" for line, column, words in sorted(set(found))]
+    lines = [f"{filename}:{line}:{column}: {words}" for line, column, words in sorted(set(found))]
+    return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN} more"]
 
 
 def _problem(details: ErrorDetails, model: type[BaseModel], document: Document) -> tuple[int, int, str]:
@@ -64,7 +68,7 @@ def _unknown(path: Path, model: type[BaseModel]) -> str:
         return f"{_dotted(path)!r} is not supported yet: remove it"
     close = difflib.get_close_matches(key, _fields(model, path[:-1]), n=1)
     within = f" in {_dotted(path[:-1])}" if len(path) > 1 else ""
-    return f"unknown key {key!r}{within}" + (f" (did you mean {close[0]!r}?)" if close else "")
+    return f"unknown key {_shown(key)}{within}" + (f" (did you mean {close[0]!r}?)" if close else "")
 
 
 def _wrong(details: ErrorDetails, context: dict[str, Any]) -> str:
