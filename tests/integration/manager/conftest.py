@@ -1,6 +1,6 @@
-"""Fleets: one that the tests of a module share, once per database, and one of a test's own."""
+"""Fleets: one that the tests of a module share, and one of a test's own."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,21 +15,22 @@ def own(tmp_path: Path) -> Iterator[Fleet]:
         yield one
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Run one manager for a module, with the packages that its `PACKAGES` writes."""
-    write: Callable[[Fleet], None] = request.module.packages
-    settings = dict(getattr(request.module, "SETTINGS", {}))
-    postgres = None
-    if request.param == "postgresql":
-        postgres = request.getfixturevalue("postgres")
-        settings["OPMAS_DATABASE__URL"] = postgres.new_database()
+@pytest.fixture(scope="module")
+def manager_database() -> str:
+    """Name the database of the shared manager; a module that tests both back ends overrides it."""
+    return ""
+
+
+@pytest.fixture(scope="module")
+def shared(
+    request: pytest.FixtureRequest, manager_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    """Run one manager for a module, with its `SETTINGS` and the packages that its `packages` writes."""
+    settings = {"OPMAS_DATABASE__URL": manager_database, **getattr(request.module, "SETTINGS", {})}
     with fleet(tmp_path_factory.mktemp("fleet"), **settings) as one:
-        write(one)
+        request.module.packages(one)
         one.manager.start()
         yield one
-    if postgres is not None:
-        postgres.drop_database(settings["OPMAS_DATABASE__URL"])
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ async def until(condition: Callable[[], Awaitable[Any]], what: str = "") -> Any:
     found = None
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while not (found := await condition()):
+            while not (found := await condition()):  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"not within {PATIENCE_S:g} s: {what or condition}, but {found!r}") from None
@@ -53,9 +53,7 @@ class Operator:
 
     async def command(self, name: str, agent_id: str, **params: Any) -> Document:
         """Send a command; returns its result or raises its error."""
-        return _result(
-            await self.say(subjects.COMMAND, {"command": name, "agent_id": agent_id, "params": params})
-        )
+        return _result(await self.say(subjects.COMMAND, {"command": name, "agent_id": agent_id, "params": params}))
 
     async def query(self, name: str, agent_id: str | None = None, **params: Any) -> Document:
         """Ask; returns the result or raises the error."""
