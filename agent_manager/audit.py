@@ -31,12 +31,23 @@ class Audit:
             error_code=response.error.code if response.error else None,
             correlation_id=correlation_id(),
         )
-        if response.error is not None and response.error.code == DatabaseUnavailable.code:
-            self._recorder.answered(row)  # its caller has waited for the database long enough
+        if not _must_last(response):
+            self._recorder.answered(row)
             return
+        await self._recorder.flush()  # those answered before come before
         try:
             await self._store.add_audit(row)
         except DatabaseUnavailable:
             self._recorder.answered(row)
         except OpmasError as error:
             log.warning("not_audited", row=row, reason=error.message)
+
+
+def _must_last(response: Response) -> bool:
+    """Whether the row must be committed before the answer leaves: when something was changed.
+
+    A refused command, or one that found all as it should be, is written with the next batch, within milliseconds; it
+    must not cost its caller a write to disk, nor, when the database is away, another wait for it.
+    """
+    result = response.result
+    return response.error is None and isinstance(result, dict) and result.get("changed") is not False

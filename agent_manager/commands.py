@@ -36,51 +36,54 @@ class Commands:
         """Want the agent, and what it depends on, to run. Starting what runs changes nothing."""
         record = self._registry.get(agent_id)
         _refuse_disabled(record)
+        changed = False
         for needed in [*needs(record, self._registry)]:
-            await self._want(needed, cause, _running)
+            changed |= await self._want(needed, cause, _running)
             needed.forgive()
             self._reconciler.reconcile(needed)
-        return await self._answer(record, params, _up)
+        return await self._answer(record, params, _up, changed=changed)
 
     async def stop(self, agent_id: str, params: ControlParams, cause: Cause) -> ControlResult:
         """Want the agent not to run."""
         record = self._registry.get(agent_id)
-        await self._want(record, cause, _stopped)
+        changed = await self._want(record, cause, _stopped)
         self._reconciler.reconcile(record)
-        return await self._answer(record, params, _down)
+        return await self._answer(record, params, _down, changed=changed)
 
     async def restart(self, agent_id: str, params: ControlParams, cause: Cause) -> ControlResult:
         """Give the agent new processes, whether or not it runs."""
         record = self._registry.get(agent_id)
         _refuse_disabled(record)
         record.manifest()
-        await self._want(record, cause, _restarted)
+        changed = await self._want(record, cause, _restarted)
         self._reconciler.reconcile(record)
-        return await self._answer(record, params, _up)
+        return await self._answer(record, params, _up, changed=changed)
 
     async def scale(self, agent_id: str, params: ScaleParams, cause: Cause) -> ControlResult:
         """Want so many instances; whether they should run is not changed, except that 0 means none."""
         record = self._registry.get(agent_id)
-        await self._want(record, cause, lambda row: _scaled(row, params.replicas))
+        changed = await self._want(record, cause, lambda row: _scaled(row, params.replicas))
         self._reconciler.reconcile(record)
-        return await self._answer(record, params, _up if record.wanted and params.replicas else _down)
+        goal = _up if record.wanted and params.replicas else _down
+        return await self._answer(record, params, goal, changed=changed)
 
-    async def _want(self, record: AgentRecord, cause: Cause, change: Callable[[AgentRow], AgentRow]) -> None:
-        """Commit a change of what is wanted; nothing is written when nothing changes."""
+    async def _want(self, record: AgentRecord, cause: Cause, change: Callable[[AgentRow], AgentRow]) -> bool:
+        """Commit a change of what is wanted; nothing is written when nothing changes. Say whether it did."""
         async with record.lock:
             row = change(record.row)
             if row is record.row:
-                return
+                return False
             row = dataclasses.replace(row, generation=record.row.generation + 1, updated_at=now())
             await self._store.save_agent(row)
             record.row, record.cause = row, cause
+            return True
 
     async def _answer(
-        self, record: AgentRecord, params: ControlParams, reached: Callable[[AgentRecord], bool]
+        self, record: AgentRecord, params: ControlParams, reached: Callable[[AgentRecord], bool], *, changed: bool
     ) -> ControlResult:
         if params.wait:
             await self._reach(record, params.wait, reached)
-        return ControlResult(accepted=True, generation=record.row.generation, status=record.status)
+        return ControlResult(accepted=True, generation=record.row.generation, status=record.status, changed=changed)
 
     async def _reach(self, record: AgentRecord, wait_s: float, reached: Callable[[AgentRecord], bool]) -> None:
         generation = record.row.generation

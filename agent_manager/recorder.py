@@ -1,11 +1,14 @@
 """Writes down what happened: instances' conditions and events, in batches, and again when the database was away.
 
 Supervision never waits for it. While the database is away the latest condition of each instance and the last few
-thousand events are kept in memory; commands, which must be durable before they are answered, do not come through here.
+thousand events are kept in memory. What a command changes must be durable before it is answered: that goes to the store
+itself.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -17,6 +20,8 @@ from opmas.wire.status import AgentStatus
 from opmas.wire.views import Cause
 
 log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
 
 # Ten events for each of a thousand agents; what is older is dropped and counted while the database is away.
 _KEPT_EVENTS = 10_000
@@ -75,7 +80,7 @@ class Recorder:
         self._work.set()
 
     def answered(self, row: AuditRow) -> None:
-        """A command was answered while the database was away."""
+        """A command was answered; its audit row comes with the next batch."""
         self._audit.append(row)
         self._work.set()
 
@@ -93,29 +98,37 @@ class Recorder:
                 await asyncio.sleep(_RETRY_S)
 
     async def flush(self) -> bool:
-        """Save what there is; False when the database did not take it, which loses nothing."""
+        """Save what there is; False when the database did not take it, which loses nothing and doubles nothing."""
         self._work.clear()
-        dirty, self._dirty = self._dirty, {}
-        events = [self._events.popleft() for _ in range(min(len(self._events), _BATCH))]
         try:
-            await self._store.save_instances([instance.row() for instance in dirty.values()])
-            await self._store.add_events(events)
+            await self._flush_instances()
+            await self._flush_events()
             await self._flush_audit()
             await self._flush_retired()
         except OpmasError as error:
-            self._dirty = dirty | self._dirty
-            self._events.extendleft(reversed(events[: _KEPT_EVENTS - len(self._events)]))
             self._work.set()
             if self.database_ok or not isinstance(error, DatabaseUnavailable):
                 log.warning("not_recorded", reason=error.message, waiting_events=len(self._events))
             self.database_ok = False
             return False
-        if self._events:
-            self._work.set()
         if not self.database_ok:
             log.info("database_ok")
         self.database_ok = True
         return True
+
+    async def _flush_instances(self) -> None:
+        dirty, self._dirty = self._dirty, {}
+        try:
+            await self._store.save_instances([instance.row() for instance in dirty.values()])
+        except OpmasError:
+            self._dirty = dirty | self._dirty
+            raise
+
+    async def _flush_events(self) -> None:
+        await _drained(self._events, self._store.add_events)
+
+    async def _flush_audit(self) -> None:
+        await _drained(self._audit, self._store.add_audit_rows)
 
     async def _flush_retired(self) -> None:
         for agent_id, ordinal in list(self._retired.items()):
@@ -123,11 +136,14 @@ class Recorder:
             if self._retired.get(agent_id) == ordinal:
                 del self._retired[agent_id]
 
-    async def _flush_audit(self) -> None:
-        while self._audit:
-            row = self._audit.popleft()
-            try:
-                await self._store.add_audit(row)
-            except OpmasError:
-                self._audit.appendleft(row)
-                raise
+
+async def _drained(queue: deque[R], save: Callable[[Sequence[R]], Awaitable[object]]) -> None:
+    """Save a queue's rows batch by batch; a batch that cannot be saved goes back to its front."""
+    while queue:
+        batch = [queue.popleft() for _ in range(min(len(queue), _BATCH))]
+        try:
+            await save(batch)
+        except OpmasError:
+            # The oldest give way to what has come meanwhile, as everywhere in a full queue.
+            queue.extendleft(reversed(batch[: _KEPT_EVENTS - len(queue)]))
+            raise

@@ -119,7 +119,11 @@ class Store:
 
     async def add_audit(self, row: AuditRow) -> int:
         """Append one audit row; return its id."""
-        return (await self._writer.write("record an audit row", records.add(AUDIT, [row])))[0]
+        return (await self.add_audit_rows([row]))[0]
+
+    async def add_audit_rows(self, rows: Sequence[AuditRow]) -> list[int]:
+        """Append audit rows; return their ids in the same order."""
+        return await self._writer.write("record audit rows", records.add(AUDIT, rows)) if rows else []
 
     async def events(self, agent_id: str | None = None, after: int | None = None, limit: int = 100) -> list[EventRow]:
         """Return up to `limit` events, oldest first: those that follow id `after`, or the newest ones without it."""

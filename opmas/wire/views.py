@@ -70,11 +70,15 @@ class AgentList(Message):
 
 
 class ControlResult(Message):
-    """What became of a command: `accepted` once committed; `status` is the agent's at the time of the answer."""
+    """What became of a command: `accepted` once committed; `status` is the agent's at the time of the answer.
+
+    `changed` says whether anything is wanted now that was not wanted before; starting what runs changes nothing.
+    """
 
     accepted: bool
     generation: int
     status: AgentStatus
+    changed: bool = False
 
 
 class StatusDetails(Message):
