@@ -16,8 +16,7 @@ from opmas.wire.ids import is_agent_id
 from opmas.wire.manifest import Manifest, Runtime, merge_environment, parse_env_file, parse_manifest
 
 MANIFEST = "agent.yaml"
-_LARGEST_FILE = 4 * 1024 * 1024  # bytes; of what is read whole: env files, the entrypoint
-_LARGEST_MANIFEST = 64 * 1024  # what it says is shown in lists, beside what all the others say
+_LARGEST_FILE = 4 * 1024 * 1024  # bytes; of what is read whole: manifest, env files, the entrypoint
 _NAME_LINE = re.compile(r"^name:\s*['\"]?([a-z0-9][a-z0-9_-]*)['\"]?\s*(?:#.*)?$", re.MULTILINE)
 
 # Modules that the shared runtime has loaded before an agent's own code: a file of that name would be hidden by them in
@@ -59,7 +58,7 @@ def load_package(folder: Path, digest: str = "") -> Package:
     path = folder / MANIFEST
     name = folder.name
     try:
-        text = _read_text(path, _LARGEST_MANIFEST)
+        text = _read_text(path)
         found = _NAME_LINE.search(text)
         name = found[1] if found and is_agent_id(found[1]) else name
         manifest = parse_manifest(text, str(path))
@@ -157,8 +156,8 @@ def _read_env_file(path: Path) -> dict[str, str | None]:
         raise PackageInvalid(str(error), "Correct the env file.") from None
 
 
-def _read_text(path: Path, most: int = _LARGEST_FILE) -> str:
-    raw = _read(path, most)
+def _read_text(path: Path) -> str:
+    raw = _read(path)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -166,13 +165,13 @@ def _read_text(path: Path, most: int = _LARGEST_FILE) -> str:
         raise PackageInvalid(f"{path}:{line}: is not UTF-8 text", "Save the file as UTF-8.") from None
 
 
-def _read(path: Path, most: int = _LARGEST_FILE) -> bytes:
+def _read(path: Path) -> bytes:
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):  # opening a FIFO would wait for ever
             raise PackageInvalid(f"{path}: is not a file", "Put a plain file there.")
-        if facts.st_size > most:
-            raise PackageInvalid(f"{path}: is larger than {most // 1024} KiB", "Keep data in files of their own.")
+        if facts.st_size > _LARGEST_FILE:
+            raise PackageInvalid(f"{path}: is larger than 4 MiB", "Keep data in files of their own.")
         return path.read_bytes()
     except OSError as error:
         raise PackageInvalid(f"{path}: cannot read it: {error.strerror}", "Create it, or correct the path.") from None

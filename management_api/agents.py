@@ -38,7 +38,7 @@ def given(params: Params) -> dict[str, JsonValue]:
     return params.model_dump(mode="json", exclude_unset=True, exclude={"agent"})  # which goes beside the parameters
 
 
-@router.get("")
+@router.get("", response_model_exclude={"next"})
 async def list_agents(fleet: TheFleet, params: Annotated[ListParams, Query()]) -> AgentList:
     """Every agent of the fleet, by id; `label` is `key=value`."""
     page = await fleet.query("list", AgentList, params=given(params))

@@ -12,7 +12,7 @@ import yaml
 
 Path = tuple[str | int, ...]
 
-_LARGEST = 256 * 1024  # characters; real manifests have a few thousand
+_LARGEST = 64 * 1024  # characters; real manifests have a few thousand, and what they say is shown in lists
 _DEEPEST = 32  # libyaml's composer recurses on the C stack: 5,000 levels end the process
 _MOST_VALUES = 20_000  # after aliases are expanded
 
