@@ -41,13 +41,13 @@ def problems_of(text: str) -> str:
         ("name: a\nb: \x01\n", "a character that YAML does not allow: #x0001"),
         ("? [a]\n: b\n", "a key must be text"),
         ("name: a\nreplicas: 1" + "0" * 5000, "2:11: not a number: '1000"),
-        ("b: " + "[" * 100_000, "nested deeper than 32 levels"),
-        ("b: " + "{a: " * 50_000, "nested deeper than 32 levels"),
+        ("b: " + "[" * 60_000, "nested deeper than 32 levels"),
+        ("b: " + "{a: " * 15_000, "nested deeper than 32 levels"),
         ("b: &a [*a]\n", "nested deeper than 32 levels, or within itself"),
         (BOMB, "more than 20,000 values: aliases multiply them"),
         ("a: &a 5\nb: {<<: *a}\n", "'<<' must name mappings"),
         ("b: *missing\n", "1:4: cannot read YAML: found undefined alias"),
-        ("#" + "x" * 300_000, "the file is larger than 256 KiB"),
+        ("#" + "x" * 300_000, "the file is larger than 64 KiB"),
     ],
 )
 def test_broken_text_is_told_with_line_and_column(text: str, words: str) -> None:
