@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -171,6 +172,27 @@ def test_a_package_that_hides_a_module_of_the_standard_library_is_refused_by_nam
     assert "json.py" in until(error, "the package to be listed with its error")
     assert bystander.api("GET", "/api/v1/agents/shadow")[0] == 404
     assert bystander.cli("validate", str(bystander.packages / "shadow")).returncode == 1
+
+
+def test_long_manifests_and_one_with_thousands_of_mistakes_hide_no_other(bystander: Node) -> None:
+    names = [f"long-{number}" for number in range(20)]
+    for name in names:  # together more than one message can hold
+        write_package(bystander.packages, name, QUIET, autostart=False, description="x" * 60_000)
+    mistakes = {f"x{number}": 1 for number in range(4000)}
+    write_package(bystander.packages, "mistaken", QUIET, **mistakes)
+
+    def listed() -> list[str]:
+        return [agent["id"] for agent in json.loads(bystander.cli("ls", "--json").stdout)["agents"]]
+
+    until(lambda: {*names, "bystander"} <= set(listed()), "all to be listed")
+    shown = until(
+        lambda: [line for line in bystander.cli("packages", "--json").stdout.splitlines() if "x0" in line],
+        "the mistakes",
+    )
+    assert "… and 3980 more" in shown[0]
+    for name in (*names, "mistaken"):
+        shutil.rmtree(bystander.packages / name)
+    until(lambda: not set(names) & set(listed()), "them to be forgotten")
 
 
 @pytest.fixture
