@@ -292,7 +292,11 @@ class ManagerProcess:
         seen = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent_manager"], env=self.environment, stdout=log, stderr=log
+                [sys.executable, "-m", "agent_manager"],
+                env=self.environment,
+                cwd=self.home.parent,  # where it looks for config/
+                stdout=log,
+                stderr=log,
             )
         if listening:
             until(lambda: self._said(seen, '"listening"') and self._said(seen, '"ready"'), "the manager to be ready")
