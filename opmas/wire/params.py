@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from opmas.wire.status import AgentStatus
+from opmas.wire.views import Access
 
 # The longest a caller may be kept waiting by one request; beyond it, ask again.
 MAX_WAIT_S = 600.0
@@ -35,6 +36,29 @@ class NoParams(Params):
     """A request that takes none."""
 
 
+class AgentFields(Params):
+    """What an operator may say of an agent; what is left out stays, or is what its package says."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    type: Annotated[str, Field(max_length=64)] | None = None
+    description: Annotated[str, Field(max_length=2000)] | None = None
+    config: dict[str, JsonValue] | None = None
+    labels: dict[str, str] | None = None
+    enabled: bool | None = None
+    replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS, strict=True)] | None = None
+    access: Access | None = None
+
+
+class RegisterParams(AgentFields):
+    """`register`: a new agent from a package on disk; several agents may come from one."""
+
+    package: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class UpdateParams(AgentFields):
+    """`update`: replaces what is given; running instances take a new config at once, the rest at their next start."""
+
+
 class ListParams(Params):
     """`list`: only agents that match all that is given; `label` is `key=value`; `after` is the `next` of an answer."""
 
@@ -57,6 +81,13 @@ class LogsParams(Params):
 
 class EventsParams(Params):
     """`events`: at most `limit` of them, those after id `after`; without `after`, the latest."""
+
+    after: Annotated[int, Field(ge=0)] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class AuditParams(Params):
+    """`audit`: at most `limit` rows, those after id `after`; without `after`, the latest."""
 
     after: Annotated[int, Field(ge=0)] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100

@@ -38,6 +38,13 @@ class InstanceView(Message):
     next_retry_at: datetime | None = None
 
 
+class Access(Message):
+    """Who may see and use an agent: callers of these workspaces with one of these roles; empty means any."""
+
+    workspaces: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
 class AgentView(Message):
     """An agent, whole. `reason` says in a sentence why it is what it is; it is empty when all is well."""
 
@@ -54,6 +61,7 @@ class AgentView(Message):
     capabilities: tuple[str, ...] = ()
     config: dict[str, JsonValue] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
+    access: Access = Access()
     instances: tuple[InstanceView, ...] = ()
     reason: str = ""
     next_retry_at: datetime | None = None
@@ -174,6 +182,52 @@ class EventsView(Message):
     """Events after the one asked for."""
 
     events: tuple[EventView, ...]
+    next: int
+
+
+class Step(Message):
+    """One link of a causal chain: what happened, when, and by whom."""
+
+    time: datetime | None = None
+    actor: str = ""
+    what: str
+
+
+class WhyView(Message):
+    """The shortest chain that explains an agent's status, the cause first, and what to do about it.
+
+    `code` names the kind of cause for programs (`crash_loop`, `stopped_by_command`, `waiting_for_dependency`, …).
+    """
+
+    agent_id: str
+    status: AgentStatus
+    code: str
+    summary: str
+    hint: str = ""
+    steps: tuple[Step, ...] = ()
+    next_retry_at: datetime | None = None
+    last_lines: tuple[str, ...] = ()
+
+
+class AuditEntry(Message):
+    """Who commanded what, and how it was answered."""
+
+    id: int
+    time: datetime
+    node: str
+    publisher: str
+    command: str
+    agent_id: str
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    outcome: str
+    error_code: str = ""
+    correlation_id: str = ""
+
+
+class AuditView(Message):
+    """Audit rows after the one asked for."""
+
+    audit: tuple[AuditEntry, ...]
     next: int
 
 
