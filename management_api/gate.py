@@ -55,7 +55,9 @@ class Correlation:
                 await error_response(500, "cannot answer: the API failed", hint=_IN_LOG)(scope, receive, echo)
         ms = round((time.monotonic() - started) * 1000, 1)
         # Without the query: it may carry what a caller searches for.
-        logger.info("request", method=scope["method"], path=scope["path"][:256], status=status, ms=ms)
+        # Probes come every few seconds for ever.
+        tell = logger.debug if scope["path"] in {"/health", "/readyz"} else logger.info
+        tell("request", method=scope["method"], path=scope["path"][:256], status=status, ms=ms)
 
 
 class Door:

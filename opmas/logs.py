@@ -31,7 +31,8 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("uvicorn.error").setLevel("WARNING")  # its steps of start and end are no news
+    for talkative in ("uvicorn.error", "alembic"):  # their steps of start and end are no news
+        logging.getLogger(talkative).setLevel("WARNING")
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
