@@ -11,7 +11,7 @@ from typing import Any
 from agent_manager.nats import EmbeddedServer, EmbeddedSource, Grant, Login, Role
 from opmas.bus import Bus
 from opmas.wire import subjects
-from opmas.wire.errors import error_of
+from opmas.wire.errors import ManagerUnavailable, error_of
 from opmas.wire.messages import Response
 from tests.node import PATIENCE_S, ManagerProcess, write_package
 
@@ -69,7 +69,10 @@ class Operator:
 
         async def satisfied() -> bool:
             nonlocal seen
-            listed = await self.query("list")
+            try:
+                listed = await self.query("list")
+            except ManagerUnavailable:  # it is just starting
+                return False
             seen = next((view for view in listed["agents"] if view["id"] == agent_id), {})
             return bool(seen and condition(seen))
 
