@@ -19,7 +19,7 @@ from opmas.wire.errors import OpmasError
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_PREFIXES = ("OPMAS_MANAGER__", "OPMAS_API__", "OPMAS_NATS__", "OPMAS_DATABASE__")
+_PREFIXES = ("OPMAS_MANAGER__", "OPMAS_API__", "OPMAS_NATS__", "OPMAS_DATABASE__", "OPMAS_PERMISSIONS__")
 
 
 class SettingsInvalid(OpmasError):
