@@ -15,7 +15,7 @@ from agent_manager.store.faults import Deadlines, translated
 from opmas.wire.errors import Conflict
 
 BRANCH = "agent_manager"
-HEAD = "am0001"
+HEAD = "am0002"
 """The newest revision; known here so that an ordinary start, with nothing to do, need not load alembic (0.3 s)."""
 
 # Oldest versions that have what we use: RETURNING and upserts in SQLite, long-term support of PostgreSQL.

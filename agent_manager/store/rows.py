@@ -17,7 +17,8 @@ class AgentRow:
     """A registered agent and what its operator wants of it.
 
     `generation` counts changes of what is wanted, `epoch` counts restarts asked for. A `deleted` row is a tombstone: it
-    keeps discovery from registering the package again.
+    keeps discovery from registering the package again. `given` names the fields that an operator has said himself: what
+    the package says of those is not asked any more.
     """
 
     id: str
@@ -38,6 +39,13 @@ class AgentRow:
     deleted: bool = False
     created_at: datetime = field(default_factory=now)
     updated_at: datetime = field(default_factory=now)
+    access: dict[str, JsonValue] = field(default_factory=dict)
+    given: list[str] = field(default_factory=list)
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether an operator has registered it; the others come and go with their packages."""
+        return "package" in self.given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,6 +124,8 @@ AGENTS = Table(
     Column("deleted", Boolean, nullable=False),
     Column("created_at", Utc, nullable=False),
     Column("updated_at", Utc, nullable=False),
+    Column("access", Json, nullable=False, server_default="{}"),
+    Column("given", Json, nullable=False, server_default="[]"),
 )
 
 INSTANCES = Table(

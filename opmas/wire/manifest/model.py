@@ -14,6 +14,7 @@ from opmas.wire.ids import RESERVED_IDS, is_agent_id
 from opmas.wire.manifest.environment import Environment
 from opmas.wire.manifest.quantities import Duration, PositiveDuration, whole
 from opmas.wire.manifest.sections import (
+    AccessSpec,
     ConfigSpec,
     Dependencies,
     Heartbeat,
@@ -119,6 +120,7 @@ class Manifest(Section):
     capabilities: TextList = ()
     skills: tuple[Skill, ...] = ()
     permissions: Permissions = Permissions()
+    access: AccessSpec = AccessSpec()
     extensions: dict[str, JsonValue] = Field(default_factory=dict, alias="x-*")
     """Every `x-…` key: yours, OPMAS only keeps it."""
 

@@ -12,7 +12,6 @@ from opmas.wire.manifest.document import Document, Path
 
 # Known fields that nothing enforces yet: accepting them would promise what is not done.
 NOT_YET = {
-    "access",
     "dependencies",
     "isolation",
     "max_runs",

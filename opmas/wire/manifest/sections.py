@@ -143,6 +143,13 @@ class Permissions(Section):
     subjects: Subjects = Subjects()
 
 
+class AccessSpec(Section):
+    """Who may see and use the agent, until an operator says otherwise; an empty list means anybody."""
+
+    workspaces: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    roles: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+
 class Skill(Section):
     """What an agent can do for a caller, as in an A2A agent card."""
 
