@@ -42,7 +42,7 @@ class Record:
         except (NatsTimeout, Error) as error:  # what may not be asked is not answered
             raise PermissionDenied(
                 f"cannot keep lines in the JetStream stream {self._name!r}: {error!r}",
-                "Allow this agent a stream in the manager's settings, or set `durable: false` in its config.",
+                f"Add {self._name} to permissions.streams in the manager's settings, or set `durable: false`.",
             ) from error
         self._last_at_start = info.state.last_seq
         self.caught_up = info.state.messages == 0
