@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import JsonValue
 
+from management_api.auth import TheCaller, requires
+from management_api.auth.tenancy import require_agent, visible_agents
 from management_api.fleet import Fleet
 from opmas.wire.errors import AgentNotFound
 from opmas.wire.ids import AGENT_ID_PATTERN, is_agent_id
@@ -30,7 +32,15 @@ def checked_id(agent_id: str) -> str:
 
 
 TheFleet = Annotated[Fleet, Depends(fleet_of)]
-TheAgent = Annotated[str, Depends(checked_id)]
+
+
+async def existing(fleet: TheFleet, caller: TheCaller, agent_id: Annotated[str, Depends(checked_id)]) -> str:
+    """Refuse an agent that does not exist for the caller."""
+    await require_agent(fleet, caller, agent_id)
+    return agent_id
+
+
+TheAgent = Annotated[str, Depends(existing)]
 
 
 def given(params: Params) -> dict[str, JsonValue]:
@@ -38,36 +48,32 @@ def given(params: Params) -> dict[str, JsonValue]:
     return params.model_dump(mode="json", exclude_unset=True, exclude={"agent"})  # which goes beside the parameters
 
 
-@router.get("", response_model_exclude={"next"})
-async def list_agents(fleet: TheFleet, params: Annotated[ListParams, Query()]) -> AgentList:
-    """Every agent of the fleet, by id; `label` is `key=value`."""
-    page = await fleet.query("list", AgentList, params=given(params))
-    agents = [*page.agents]
-    while page.next is not None:
-        page = await fleet.query("list", AgentList, params=given(params) | {"after": page.next})
-        agents += page.agents
-    return AgentList(agents=tuple(agents), total=page.total)
+@router.get("", response_model_exclude={"next"}, dependencies=[requires("agents:read")])
+async def list_agents(fleet: TheFleet, caller: TheCaller, params: Annotated[ListParams, Query()]) -> AgentList:
+    """Every agent that the caller may use, by id; `label` is `key=value`."""
+    agents = await visible_agents(fleet, caller, params)
+    return AgentList(agents=agents, total=len(agents))
 
 
-@router.get("/{agent_id}")
+@router.get("/{agent_id}", dependencies=[requires("agents:read")])
 async def get_agent(fleet: TheFleet, agent_id: TheAgent) -> AgentView:
     """One agent with its instances."""
     return await fleet.query("get", AgentView, agent_id)
 
 
-@router.get("/{agent_id}/status")
+@router.get("/{agent_id}/status", dependencies=[requires("agents:read")])
 async def get_status(fleet: TheFleet, agent_id: TheAgent) -> StatusView:
     """An agent's status, its health as it says itself, and the facts behind both."""
     return await fleet.query("status", StatusView, agent_id)
 
 
-@router.get("/{agent_id}/metrics")
+@router.get("/{agent_id}/metrics", dependencies=[requires("agents:read")])
 async def get_metrics(fleet: TheFleet, agent_id: TheAgent) -> MetricsView:
     """The figures of an agent, summed over its instances, and of each."""
     return await fleet.query("metrics", MetricsView, agent_id)
 
 
-@router.get("/{agent_id}/logs")
+@router.get("/{agent_id}/logs", dependencies=[requires("agents:read")])
 async def get_logs(fleet: TheFleet, agent_id: TheAgent, params: Annotated[LogsParams, Query()]) -> LogsView:
     """The last lines, or those after an earlier answer's `next`."""
     return await fleet.query("logs", LogsView, agent_id, given(params))

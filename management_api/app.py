@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from management_api import agents, catalogue, control, errors, health
+from management_api.auth.door import Door
+from management_api.auth.identity import Identification
 from management_api.fleet import Fleet
-from management_api.gate import Correlation, Door, Scales
+from management_api.gate import Correlation, Scales
 from management_api.settings import ApiSettings
 from opmas import __version__
 
@@ -39,6 +41,6 @@ def create_app(settings: ApiSettings, token: str) -> FastAPI:
         app.include_router(module.router)
     # The last to be added is the outermost.
     app.add_middleware(Scales, limit=_MAX_BODY)
-    app.add_middleware(Door, token=token)
+    app.add_middleware(Door, identify=Identification(token))
     app.add_middleware(Correlation)
     return app

@@ -10,6 +10,7 @@ from fastapi.responses import Response as HttpResponse
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from management_api.agents import TheAgent, TheFleet
+from management_api.auth import requires
 from management_api.errors import retry_headers
 from management_api.fleet import Fleet
 from opmas.wire.errors import OpmasError, error_of
@@ -29,13 +30,13 @@ class Scale(BaseModel):
     replicas: Annotated[int, *ScaleParams.model_fields["replicas"].metadata]
 
 
-@router.post("/{agent_id}/scale", response_model=Response)
+@router.post("/{agent_id}/scale", response_model=Response, dependencies=[requires("agents:control")])
 async def scale(fleet: TheFleet, agent_id: TheAgent, params: Wait, body: Annotated[Scale, Body()]) -> HttpResponse:
     """Change the number of instances, without touching those that stay."""
     return await _send(fleet, "scale", agent_id, params, {"replicas": body.replicas})
 
 
-@router.post("/{agent_id}/{command}", response_model=Response)
+@router.post("/{agent_id}/{command}", response_model=Response, dependencies=[requires("agents:control")])
 async def control(
     fleet: TheFleet, agent_id: TheAgent, command: Literal["start", "stop", "restart"], params: Wait
 ) -> HttpResponse:

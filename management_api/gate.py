@@ -1,10 +1,8 @@
-"""What every request passes before its route: a correlation id, a line in the log, the door, and the scales.
+"""What every request passes before its route: a correlation id, a line in the log, and the scales.
 
-Pure ASGI, and before FastAPI, which reads a body before it looks at dependencies: a stranger's megabyte is refused
-unread.
+Pure ASGI, around FastAPI; between the two stands the door (`auth.door`).
 """
 
-import hmac
 import time
 
 import structlog
@@ -58,31 +56,6 @@ class Correlation:
         # Probes come every few seconds for ever.
         tell = logger.debug if scope["path"] in {"/health", "/readyz"} else logger.info
         tell("request", method=scope["method"], path=scope["path"][:256], status=status, ms=ms)
-
-
-class Door:
-    """Lets in who carries the admin token; whether the service lives may be asked by anyone."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._token = token.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request in or answer 401."""
-        if scope["type"] != "http" or not scope["path"].startswith("/api/") or self._knows(Headers(scope=scope)):
-            await self._app(scope, receive, send)
-            return
-        refusal = error_response(
-            401,
-            "cannot let you in: the bearer token is missing or wrong",
-            hint="send 'Authorization: Bearer TOKEN'; `opmas token` prints it",
-            headers={"WWW-Authenticate": 'Bearer realm="opmas"'},
-        )
-        await refusal(scope, receive, send)
-
-    def _knows(self, headers: Headers) -> bool:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token)
 
 
 class Scales:

@@ -1,0 +1,50 @@
+"""What exists for a caller: of another tenant's agent, every route says what it says of an agent that is none.
+
+The manager answers for the whole fleet and knows no tenants; its answers are narrowed here. An agent whose `access`
+names no workspace is everybody's: whoever wants tenants kept apart names the workspaces of each agent.
+"""
+
+from collections.abc import Callable
+
+from management_api.auth.principal import Principal
+from management_api.fleet import Fleet
+from opmas.wire.errors import AgentNotFound
+from opmas.wire.params import ListParams
+from opmas.wire.views import AgentList, AgentView
+
+
+async def require_agent(fleet: Fleet, caller: Principal, agent_id: str) -> None:
+    """Raise `AgentNotFound` unless the agent exists for the caller.
+
+    The manager's own words are for those who see everything: its hint names agents with similar ids.
+    """
+    if caller.everywhere:
+        return
+    try:
+        seen = caller.sees((await fleet.query("get", AgentView, agent_id)).access)
+    except AgentNotFound:
+        seen = False
+    if not seen:
+        raise AgentNotFound(f"there is no agent {agent_id!r}", "`opmas ls` lists the agents")
+
+
+async def visible_agents(fleet: Fleet, caller: Principal, params: ListParams | None = None) -> tuple[AgentView, ...]:
+    """List the agents that match and exist for the caller, by id, whatever the number of pages they come in."""
+    given = (params or ListParams()).model_dump(mode="json", exclude_unset=True)
+    page = await fleet.query("list", AgentList, params=given)
+    agents = [*page.agents]
+    while page.next is not None:
+        page = await fleet.query("list", AgentList, params=given | {"after": page.next})
+        agents += page.agents
+    return tuple(agent for agent in agents if caller.sees(agent.access))
+
+
+async def visibility(fleet: Fleet, caller: Principal) -> Callable[[str], bool]:
+    """Return a function that says of an agent's id whether the caller may hear of it: for events and audit rows.
+
+    What was registered once and is no more has no `access` to go by, so only those who see everything hear of it.
+    """
+    if caller.everywhere:
+        return lambda _: True
+    ids = frozenset(agent.id for agent in await visible_agents(fleet, caller))
+    return ids.__contains__
