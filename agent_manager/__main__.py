@@ -59,6 +59,7 @@ async def _run(settings: ManagerSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, manager.stop)
+    loop.add_signal_handler(signal.SIGUSR1, manager.leave)  # what deploy/opmas.service sends when it restarts
     loop.add_signal_handler(signal.SIGHUP, manager.reread)
     await manager.run()
 

@@ -20,6 +20,7 @@ from agent_manager.reconcile import Reconciler
 from agent_manager.recorder import Recorder
 from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.sampling import sample
+from agent_manager.sd_notify import keep_alive
 from agent_manager.settings import ServiceSettings
 from agent_manager.store import Store
 from agent_manager.supervisor import Supervisor
@@ -73,6 +74,7 @@ class Chores:
             await self._store.renew_node(self._settings.node, incarnation, LEASE_S)
 
         return {
+            "watchdog": keep_alive(),
             "recorder": self._recorder.run(),
             "liveness": self._judge(),
             "reconcile": _every(RECONCILE_S, reconcile),

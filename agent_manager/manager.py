@@ -26,6 +26,7 @@ from agent_manager.recorder import Recorder
 from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.reports import Reports
 from agent_manager.router import Router
+from agent_manager.sd_notify import READY, STOPPING, notify
 from agent_manager.settings import CONFIG_FILE, ManagerSettings
 from agent_manager.store import Store
 from agent_manager.supervisor import Supervisor
@@ -57,6 +58,7 @@ class AgentManager:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reread = asyncio.Event()
+        self._leaving = self._settings.service.on_manager_exit == "keep"
         self._due: set[str] = set()
         self._router: Router | None = None
         self._bus_health = BusHealth()
@@ -70,6 +72,12 @@ class AgentManager:
     def stop(self) -> None:
         """Begin to stop; a second call hurries."""
         (self._hurry if self._stopping.is_set() else self._stopping).set()
+
+    def leave(self) -> None:
+        """Begin to stop, but let the agents go on whatever `on_manager_exit` says: another manager is to follow."""
+        if not self._stopping.is_set():
+            self._leaving = True
+            self._stopping.set()
 
     def reread(self) -> None:
         """Read the settings that can change while it runs (log level, permissions), and look at the packages again."""
@@ -98,6 +106,7 @@ class AgentManager:
         if not await self._unless_stopped(self._load()):
             return
         self._condition = "ready"
+        notify(READY, f"STATUS={len(self.registry)} agents")
         log.info("ready", node=self.registry.node, agents=len(self.registry))
         chores = Chores(
             self.registry,
@@ -130,6 +139,7 @@ class AgentManager:
                 agents, instances = await self.store.agents(), await self.store.instances()
                 break
             except DatabaseUnavailable as error:
+                notify("STATUS=waiting for the database")
                 log.warning("waiting_for_database", reason=error.message, hint=error.hint)
                 await asyncio.sleep(_DATABASE_RETRY_S)
         self.recorder.database_ok = True
@@ -219,9 +229,10 @@ class AgentManager:
 
     async def _drain(self) -> None:
         self._condition = "draining"
+        notify(STOPPING)
         for record in self.registry:
             record.notify()  # who waits for a convergence that will not come is told so
-        if self._settings.service.on_manager_exit == "stop":
+        if not self._leaving:
             await self._stop_agents()
         try:
             async with asyncio.timeout(_FLUSH_S):

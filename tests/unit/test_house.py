@@ -20,6 +20,7 @@ ENTRY_POINTS = (
     "opmas.agent.testing",
     "opmas.client",
     "agent_manager.__main__",
+    "agent_manager.probe",
     "agent_manager.process.template",
     "management_api.__main__",
 )
