@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from benchmarks import shell
 from benchmarks.beats import Beats
@@ -21,8 +21,8 @@ INSTALLED = Path(__file__).parents[2] / ".benchmarks" / "peers"  # kept between 
 class Peer:
     """A supervisor beside a nats-server of its own; subclasses say how it is installed, configured and commanded."""
 
-    name: str
-    version: str
+    name: ClassVar[str]
+    version: ClassVar[str]
     version_command: Sequence[str | Path]
     list_command: Sequence[str | Path]
 
