@@ -1,7 +1,7 @@
 """A command and a query to the manager over NATS, beside a bare nats-py request to another process.
 
-All through one nats-server with the same credentials; the bare answer has the size of the query's. A command is
-answered when it is in the database, with its audit row.
+All through one nats-server with the same credentials; the bare answer has the size of the query's. The command asks for
+what is so already: one that changes something also waits for its commit.
 """
 
 import argparse
