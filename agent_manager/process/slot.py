@@ -9,15 +9,11 @@ import contextlib
 import os
 import select
 import signal
-import time
 from pathlib import Path
 
-from agent_manager.process import procfs
+from agent_manager.process import procfs, strays
 from agent_manager.process.logfile import LogReader
 from agent_manager.process.record import SlotExit, SlotState
-from agent_manager.process.spec import SLOT_VARIABLE
-
-SWEEP_DEADLINE_S = 5.0
 
 
 class Slot:
@@ -49,48 +45,18 @@ class Slot:
 
     def lock_holders(self) -> list[int]:
         """List the processes that hold the lock: a shim, its instance, and forks of it that outlived both."""
-        try:
-            lock = os.stat(self.path / "lock")
-        except FileNotFoundError:
-            return []
-        return [pid for pid in procfs.pids() if pid != os.getpid() and _holds(pid, lock)]
+        return strays.lock_holders([self.path])
 
     def strays(self) -> list[int]:
-        """List the processes that belong to this slot, a living shim among them.
-
-        A fork that left its session shows the template's environment, but holds the lock; an exec'd program may have
-        closed the lock, but shows its environment.
-        """
-        marker = f"{SLOT_VARIABLE}={os.path.realpath(self.path)}\0".encode()
-        marked = [pid for pid in procfs.pids() if pid != os.getpid() and _environ_has(pid, marker)]
-        return sorted({*self.lock_holders(), *marked})
+        """List the processes that belong to this slot, a living shim among them."""
+        return strays.find([self.path])
 
     def sweep_strays(self) -> list[int]:
         """Kill all that belongs to this slot, until none is left; returns whom. Raises TimeoutError after 5 s.
 
         For a slot without a living shim: it does not spare one.
         """
-        killed: set[int] = set()
-        deadline = time.monotonic() + SWEEP_DEADLINE_S
-        while found := self.strays():
-            for pid in found:
-                self._kill_stray(pid)
-            killed.update(found)
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"cannot sweep {self.path}: {found} do not end")
-            time.sleep(0.002)  # the kernel needs a moment to take them down
-        return sorted(killed)
-
-    def _kill_stray(self, pid: int) -> None:
-        ticks = procfs.start_ticks(pid)
-        with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(pid)
-            try:
-                # Listed a moment ago: the pid may be another's by now.
-                if ticks is not None and procfs.start_ticks(pid) == ticks:
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
+        return strays.sweep([self.path])
 
 
 class Shim:
@@ -171,22 +137,3 @@ def _open_process(pid: int, ticks: int) -> int | None:
         return pidfd
     os.close(pidfd)
     return None
-
-
-def _holds(pid: int, lock: os.stat_result) -> bool:
-    try:
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), lock):
-                    return True
-    except OSError:  # gone, or of another user
-        return False
-    return False
-
-
-def _environ_has(pid: int, marker: bytes) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return (b"\0" + marker) in (b"\0" + file.read())
-    except OSError:
-        return False
