@@ -1,8 +1,12 @@
 """Takes over what lives: every slot on disk is looked at before anything is started or stopped."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterable
+from pathlib import Path
 
 from agent_manager.lifecycle import Phase
+from agent_manager.process.slot import Shim, Slot
 from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.store import InstanceRow
 from agent_manager.supervisor import Supervisor
@@ -41,3 +45,33 @@ def _rest(record: AgentRecord, row: InstanceRow) -> Phase:
     if record.wanted and row.last_exit is not None and row.last_exit.get("reason") == "completed":
         return Phase.FINISHED
     return Phase.IDLE
+
+
+async def end_all(run_dir: Path, grace_s: float, killed_s: float) -> int:
+    """Stop what lives in the slots though nobody could say yet whose it is; returns how many instances those were."""
+    shims = _living(run_dir)
+    for shim in shims:
+        shim.stop()
+    try:
+        async with asyncio.timeout(grace_s):
+            await _ended(shims)
+    except TimeoutError:
+        for shim in shims:
+            shim.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(killed_s):
+                await _ended(shims)
+    finally:
+        for shim in shims:
+            shim.close()
+    return len(shims)
+
+
+def _living(run_dir: Path) -> list[Shim]:
+    slots = [Slot(path) for path in run_dir.glob("*/*") if path.name.isdecimal()]
+    return [shim for slot in slots if (shim := slot.adopt()) is not None]
+
+
+async def _ended(shims: list[Shim]) -> None:
+    for shim in shims:
+        await shim.wait()

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from agent_manager.adoption import adopt_all
+from agent_manager.adoption import adopt_all, end_all
 from agent_manager.audit import Audit
 from agent_manager.bus_health import BusHealth
 from agent_manager.catalog import Catalog
@@ -104,6 +104,9 @@ class AgentManager:
         self.reconciler = Reconciler(self.registry, self.supervisor)
         tasks.create_task(self._serve(tasks), name="serve")
         if not await self._unless_stopped(self._load()):
+            if not self._leaving:
+                ended = await end_all(self.registry.run_dir, self._settings.service.drain_timeout, _KILLED_S)
+                log.info("stopped_unread", instances=ended)
             return
         self._condition = "ready"
         notify(READY, f"STATUS={len(self.registry)} agents")

@@ -96,16 +96,22 @@ class Reconciler:
 
 
 def needs(record: AgentRecord, registry: AgentRegistry) -> Iterator[AgentRecord]:
-    """Every agent that must be wanted for this one to start, itself last. Raises `PackageInvalid` on a circle."""
-    yield from _needs(record, registry, ())
+    """Every agent that must be wanted for this one to start, once, itself last.
+
+    Raises `PackageInvalid` on a circle.
+    """
+    yield from _needs(record, registry, (), set())
 
 
-def _needs(record: AgentRecord, registry: AgentRegistry, path: tuple[str, ...]) -> Iterator[AgentRecord]:
+def _needs(
+    record: AgentRecord, registry: AgentRegistry, path: tuple[str, ...], done: set[str]
+) -> Iterator[AgentRecord]:
     if record.id in path:
         circle = " -> ".join((*path[path.index(record.id) :], record.id))
         raise PackageInvalid(f"cannot start {path[0]!r}: depends_on goes in a circle: {circle}", "break the circle")
     for name in record.manifest().depends_on:
         needed = registry.find(name)
-        if needed is not None:
-            yield from _needs(needed, registry, (*path, record.id))
+        if needed is not None and name not in done:
+            yield from _needs(needed, registry, (*path, record.id), done)
+    done.add(record.id)
     yield record
