@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 
+import structlog
+
 from agent_manager.lifecycle import Phase
+from agent_manager.process import strays
 from agent_manager.process.slot import Shim, Slot
 from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.store import InstanceRow
 from agent_manager.supervisor import Supervisor
 from opmas.wire.status import AgentStatus
+
+log = structlog.get_logger(__name__)
 
 
 def adopt_all(registry: AgentRegistry, supervisor: Supervisor, rows: Iterable[InstanceRow]) -> int:
@@ -30,6 +35,22 @@ def adopt_all(registry: AgentRegistry, supervisor: Supervisor, rows: Iterable[In
                 instance.phase = _rest(record, row)
                 instance.epoch = record.row.epoch
     return adopted
+
+
+async def sweep_dead_slots(registry: AgentRegistry) -> None:
+    """Kill what is left in slots whose shims are dead, be they anybody's: while no manager lived, nobody did."""
+    alive = {instance.slot.path for instance in registry.instances() if instance.alive}
+    try:
+        killed = await asyncio.to_thread(_sweep_all_but, registry.run_dir, alive)
+    except TimeoutError as error:
+        log.warning("strays_live_on", reason=str(error))
+    else:
+        if killed:
+            log.warning("strays_killed", pids=killed)
+
+
+def _sweep_all_but(run_dir: Path, alive: Set[Path]) -> list[int]:
+    return strays.sweep(path for path in run_dir.glob("*/*") if path.name.isdecimal() and path not in alive)
 
 
 def _ordinals(registry: AgentRegistry, record: AgentRecord, known: dict[tuple[str, int], InstanceRow]) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from agent_manager.adoption import adopt_all, end_all
+from agent_manager.adoption import adopt_all, end_all, sweep_dead_slots
 from agent_manager.audit import Audit
 from agent_manager.bus_health import BusHealth
 from agent_manager.catalog import Catalog
@@ -149,6 +149,7 @@ class AgentManager:
         self.catalog.know(agents)
         await self.catalog.discovery.look()
         adopted = adopt_all(self.registry, self.supervisor, instances)
+        await sweep_dead_slots(self.registry)
         log.info("adopted", instances=adopted)
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
