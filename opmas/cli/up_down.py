@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 from agent_manager.nats import EmbeddedServer
+from agent_manager.process import strays
 from agent_manager.process.slot import Shim, Slot
 from opmas.cli import home, paper
 from opmas.cli.failure import Exit, Failure
@@ -84,6 +85,10 @@ async def _stop_agents(run_dir: Path, timeout_s: float) -> int:
     async with asyncio.TaskGroup() as tasks:
         for shim in shims:
             tasks.create_task(_stop_shim(shim, timeout_s), name=f"stop-{shim.pid}")
+    try:  # what instances left whose shims were killed, and who nobody was there to sweep away
+        await asyncio.to_thread(strays.sweep, [slot.path for slot in slots])
+    except TimeoutError as error:
+        raise Failure(str(error), "try again, or kill them", "timed_out") from None
     return len(shims)
 
 
