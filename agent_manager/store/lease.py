@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_manager.store.records import upsert, values_of
 from agent_manager.store.rows import NodeRow
-from agent_manager.store.schema import NODES, Utc
-from agent_manager.store.writer import Change
+from agent_manager.store.schema import NODES
+from opmas.database import Change
+from opmas.database.columns import Utc
 from opmas.wire.errors import Conflict
 
 # SQLite's text form of a time, as SQLAlchemy writes and reads it: six digits after the second.

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_manager.store.rows import AgentRow, AuditRow, EventRow, InstanceRow, NodeRow
 from agent_manager.store.schema import AGENTS, INSTANCES
-from agent_manager.store.writer import Change
+from opmas.database import Change
 from opmas.wire.errors import Conflict
 from opmas.wire.messages import now
 from opmas.wire.status import Desired

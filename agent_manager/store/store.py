@@ -4,74 +4,23 @@ Every call has a deadline of at most ten seconds and raises `DatabaseUnavailable
 next call finds it by itself when it is back. What to remember and when is the business of others.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from sqlalchemy import Row, Select, Table, select, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Row, Table, select
 
-from agent_manager.store import lease, migrate, records
-from agent_manager.store.engine import dispose, make_engine
-from agent_manager.store.faults import Deadlines, translated
+from agent_manager.store import lease, records
+from agent_manager.store.migrate import REVISIONS
 from agent_manager.store.rows import AgentRow, AuditRow, EventRow, InstanceRow, NodeRow
 from agent_manager.store.schema import AGENTS, AUDIT, EVENTS, INSTANCES, NODES
-from agent_manager.store.writer import Change, T, Writer
+from opmas.database import Database
 
 
-class Store:
+class Store(Database):
     """The one door to the manager's database: `async with Store.open(url) as store: await store.migrate()`."""
 
-    def __init__(self, url: str, engine: AsyncEngine, deadlines: Deadlines) -> None:
-        self._url = url
-        self._engine = engine
-        self._deadlines = deadlines
-        self._writer = Writer(engine, deadlines)
-        self._tasks = asyncio.TaskGroup()
-
-    @classmethod
-    def open(cls, url: str, pool_size: int = 5, max_overflow: int = 10, timeout_s: float = 5.0) -> Self:
-        """Prepare a store on `sqlite:///path` or `postgresql://…`; it connects on first use.
-
-        A connection or a statement may take `timeout_s`, a whole call not twice that. Raises `InvalidRequest` if the
-        URL names no database that OPMAS can use.
-        """
-        deadlines = Deadlines(connect=timeout_s, statement=timeout_s)
-        return cls(url, make_engine(url, pool_size, max_overflow, deadlines), deadlines)
-
-    async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
-        self._tasks.create_task(self._writer.run(), name="store writer")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # The group is not told of the body's error: it would cancel the writer and lose what is queued.
-        self._writer.close()
-        try:
-            await self._tasks.__aexit__(None, None, None)
-        finally:
-            await dispose(self._engine, self._deadlines)
-
-    async def migrate(self) -> None:
-        """Bring the tables to this version's form; several managers may do so at once.
-
-        Once it has the database's lock and tables to change, it may take as long as that takes, up to five minutes.
-
-        Raises `Conflict` if the database was made by a newer OPMAS, or its server is too old.
-        """
-        await migrate.to_newest(self._url, self._deadlines)
-
-    async def ping(self) -> None:
-        """Ask the database for a sign of life."""
-        await self._read("reach the database", select(text("1")))
-
-    async def write(self, change: Change[T], doing: str = "write to the database") -> T:
-        """Commit a change of the caller's own, grouped with others; see `Writer.write`."""
-        return await self._writer.write(doing, change)
+    revisions = REVISIONS
 
     # --- what should run, and what was last known of it -----------------------------------------------------------
 
@@ -177,10 +126,4 @@ class Store:
         rows = list(await self._read(f"load the {table.name}", query))
         if newest_first:
             rows.reverse()
-        return rows
-
-    async def _read(self, doing: str, query: Select[Any]) -> Sequence[Row[Any]]:
-        with translated(doing):
-            async with asyncio.timeout(self._deadlines.transaction), self._engine.connect() as connection:
-                rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
         return rows

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent_manager.store import Store
-from agent_manager.store.migrate import require_version
+from opmas.database.migrate import require_version
 from opmas.wire.errors import Conflict, DatabaseUnavailable, InvalidRequest
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from agent_manager.store.faults import Deadlines, translated
+from opmas.database.faults import Deadlines, translated
 from opmas.wire.errors import InvalidRequest
 
 SCHEMA = "opmas"  # on PostgreSQL
@@ -19,8 +19,10 @@ WRITES = "opmas_writes"  # the execution option that marks a transaction which w
 _HINT = "set OPMAS_DATABASE__URL to sqlite:///path/to/file or postgresql://user:password@host/database"
 
 
-def make_engine(url: str, pool_size: int, max_overflow: int, deadlines: Deadlines) -> AsyncEngine:
-    """Make an engine for `url`; it connects on first use.
+def make_engine(
+    url: str, pool_size: int, max_overflow: int, deadlines: Deadlines, *, program: str = "opmas"
+) -> AsyncEngine:
+    """Make an engine for `url`; it connects on first use. `program` is how PostgreSQL lists the connections.
 
     Raises `InvalidRequest` if the URL names no database that OPMAS can use, `DatabaseUnavailable` if the file's folder
     cannot be made.
@@ -31,7 +33,7 @@ def make_engine(url: str, pool_size: int, max_overflow: int, deadlines: Deadline
         case "sqlite":
             return _sqlite(parsed, pool, deadlines)
         case "postgresql" | "postgres":
-            return _postgresql(parsed, pool, deadlines)
+            return _postgresql(parsed, pool, deadlines, program)
         case other:
             raise InvalidRequest(f"cannot use the database URL: OPMAS does not speak {other}", _HINT)
 
@@ -53,7 +55,7 @@ def _parsed(url: str) -> URL:
 def _sqlite(url: URL, pool: dict[str, Any], deadlines: Deadlines) -> AsyncEngine:
     if not url.database or url.database == ":memory:":
         raise InvalidRequest(
-            "cannot use the database URL: it names no file, so nothing would outlive the manager", _HINT
+            "cannot use the database URL: it names no file, so nothing would outlive the server", _HINT
         )
     with translated("open the database"):
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _postgresql(url: URL, pool: dict[str, Any], deadlines: Deadlines) -> AsyncEngine:
+def _postgresql(url: URL, pool: dict[str, Any], deadlines: Deadlines, program: str) -> AsyncEngine:
     # asyncpg reads the URL itself and so knows all of libpq's forms: sslmode, several hosts, a socket's folder, ….
     dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
 
@@ -93,7 +95,7 @@ def _postgresql(url: URL, pool: dict[str, Any], deadlines: Deadlines) -> AsyncEn
                 dsn,
                 timeout=deadlines.connect,
                 command_timeout=deadlines.statement,
-                server_settings=_server_settings(deadlines),
+                server_settings=_server_settings(deadlines, program),
             )
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # SQLAlchemy translates these only later on
             raise ConnectionError(f"PostgreSQL refuses the connection: {error}") from error
@@ -101,11 +103,11 @@ def _postgresql(url: URL, pool: dict[str, Any], deadlines: Deadlines) -> AsyncEn
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, pool_pre_ping=True, **pool)
 
 
-def _server_settings(deadlines: Deadlines) -> dict[str, str]:
+def _server_settings(deadlines: Deadlines, program: str) -> dict[str, str]:
     return {
-        "application_name": "opmas agent_manager",
+        "application_name": program,
         "search_path": SCHEMA,
         "statement_timeout": str(int(deadlines.statement * 1000)),
-        # A manager that was frozen or cut off must not keep others waiting for its row locks.
+        # A server that was frozen or cut off must not keep others waiting for its row locks.
         "idle_in_transaction_session_timeout": "10000",
     }

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from agent_manager.store.engine import WRITES
-from agent_manager.store.faults import Deadlines, is_outage, translated
+from opmas.database.engine import WRITES
+from opmas.database.faults import Deadlines, is_outage, translated
 from opmas.wire.errors import DatabaseUnavailable
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
-"""What a caller of the store hears when the database fails it, and the deadlines after which it does.
+"""What a caller hears when the database fails it, and the deadlines after which it does.
 
-A driver's own exception never leaves the store. What says "this statement is wrong" is kept apart from what says "the
-database does not answer": only the second means that trying again later may help.
+A driver's own exception never leaves a server's store. What says "this statement is wrong" is kept apart from what says
+"the database does not answer": only the second means that trying again later may help.
 """
 
 import sqlite3

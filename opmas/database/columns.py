@@ -1,0 +1,82 @@
+"""Types of columns that keep the same values on SQLite and PostgreSQL, and how constraints are named.
+
+No schema name is spelled with any table: on PostgreSQL every connection's search path is `opmas`, SQLite has none.
+"""
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Dialect, Enum, Integer, Text, TypeDecorator
+
+# SQLite numbers rows by itself only in a column that is exactly INTEGER.
+SERIAL = BigInteger().with_variant(Integer, "sqlite")
+
+NAMING = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+}
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware time in UTC; SQLite keeps no zone, so a naive one is refused before it can be misread."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn any aware time into UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"cannot store {value}: it has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return an aware time."""
+        return value if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Words(TypeDecorator[str]):
+    """Text that may come from anyone: what PostgreSQL refuses, NUL and lone surrogates, is replaced."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return text that every back end takes."""
+        return value if value is None else storable(value)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value as ASCII text; NaN and infinities, which JSON does not have, become null."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Encode; None stays NULL."""
+        if value is None:
+            return None
+        try:
+            return json.dumps(value, allow_nan=False, separators=(",", ":"))
+        except ValueError:
+            cleaned = json.loads(json.dumps(value), parse_constant=lambda _: None)
+            return json.dumps(cleaned, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Decode."""
+        return None if value is None else json.loads(value)
+
+
+def storable(text: str) -> str:
+    """Replace what some back end would refuse in `text`."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def choice(values: type[StrEnum]) -> Enum:
+    """Keep one of `values` as its text."""
+    return Enum(values, native_enum=False, length=16, values_callable=lambda kind: [str(one.value) for one in kind])

@@ -1,0 +1,80 @@
+"""One server's door to its database, on SQLite or PostgreSQL: reading, writing in groups, migrating.
+
+Every call has a deadline of at most ten seconds and raises `DatabaseUnavailable` when the database does not answer; the
+next call finds it by itself when it is back. What the tables mean is the servers' business, which derive from this.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from sqlalchemy import Row, Select, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from opmas.database import migrate
+from opmas.database.engine import dispose, make_engine
+from opmas.database.faults import Deadlines, translated
+from opmas.database.migrate import Branch
+from opmas.database.writer import Change, T, Writer
+
+
+class Database:
+    """Use as `async with Kind.open(url) as store: await store.migrate()`; each kind names its revisions."""
+
+    revisions: ClassVar[Branch]
+
+    def __init__(self, url: str, engine: AsyncEngine, deadlines: Deadlines) -> None:
+        self._url = url
+        self._engine = engine
+        self._deadlines = deadlines
+        self._writer = Writer(engine, deadlines)
+        self._tasks = asyncio.TaskGroup()
+
+    @classmethod
+    def open(cls, url: str, pool_size: int = 5, max_overflow: int = 10, timeout_s: float = 5.0) -> Self:
+        """Prepare a store on `sqlite:///path` or `postgresql://…`; it connects on first use.
+
+        A connection or a statement may take `timeout_s`, a whole call not twice that. Raises `InvalidRequest` if the
+        URL names no database that OPMAS can use.
+        """
+        deadlines = Deadlines(connect=timeout_s, statement=timeout_s)
+        return cls(url, make_engine(url, pool_size, max_overflow, deadlines), deadlines)
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._tasks.create_task(self._writer.run(), name="store writer")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The group is not told of the body's error: it would cancel the writer and lose what is queued.
+        self._writer.close()
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            await dispose(self._engine, self._deadlines)
+
+    async def migrate(self) -> None:
+        """Bring the tables to this version's form; several servers may do so at once.
+
+        Once it has the database's lock and tables to change, it may take as long as that takes, up to five minutes.
+
+        Raises `Conflict` if the database was made by a newer OPMAS, or its server is too old.
+        """
+        await migrate.to_newest(self._url, self.revisions, self._deadlines)
+
+    async def ping(self) -> None:
+        """Ask the database for a sign of life."""
+        await self._read("reach the database", select(text("1")))
+
+    async def write(self, change: Change[T], doing: str = "write to the database") -> T:
+        """Commit a change of the caller's own, grouped with others; see `Writer.write`."""
+        return await self._writer.write(doing, change)
+
+    async def _read(self, doing: str, query: Select[Any]) -> Sequence[Row[Any]]:
+        with translated(doing):
+            async with asyncio.timeout(self._deadlines.transaction), self._engine.connect() as connection:
+                rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+        return rows
