@@ -90,6 +90,8 @@ class Reconciler:
     def _stop(self, record: AgentRecord, instance: Instance, cause: Cause) -> None:
         if instance.phase in {Phase.IDLE, Phase.STOPPING}:
             return
+        if self.draining and instance.phase in {Phase.FAILED, Phase.FINISHED}:
+            return  # the next manager is to know that it had given up, or was done
         if any(not self.wanted(other) and other.busy for other in self._registry.dependents(record.id)):
             return
         self._supervisor.apply(record, instance, Event.STOP, cause)
