@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.node import OPMAS, ManagerProcess, Node, exists, kill, until, write_package
+from tests.node import OPMAS, ManagerProcess, Node, exists, kill, processes_of, until, write_package
 
 STEADY = """
     import asyncio
@@ -256,6 +256,31 @@ def test_ten_killed_managers_cost_no_process_and_no_line(root: Path, nats_url: s
     assert [line for line in numbers if line.startswith("number")] == [f"number {n}" for n in range(len(numbers))]
 
 
+def test_what_a_shim_left_that_died_while_no_manager_lived_is_swept_by_the_next(root: Path, nats_url: str) -> None:
+    manager = ManagerProcess(root, nats_url)
+    write_package(manager.packages, "steady", STEADY)
+    state = root / "home" / "run" / "steady" / "0" / "state"
+
+    def strays() -> list[int]:
+        return [pid for pid, words in processes_of(root / "home").items() if words.startswith("sleep 7777")]
+
+    try:
+        manager.start()
+        first = until(strays, "the instance's child")
+        manager.kill()
+        kill(json.loads(state.read_text())["shim_pid"])
+        until(lambda: not exists(json.loads(state.read_text())["pid"]), "the instance to go with its shim")
+        assert strays() == first
+        manager.start()
+
+        assert not exists(first[0])
+        until(strays, "the next instance's child")
+        assert manager.stop() == 0
+        assert not processes_of(root / "home")
+    finally:
+        manager.close()
+
+
 def lines_in(slot: Path) -> list[str]:
     files = sorted(slot.glob("log*"), key=lambda path: -int(path.suffix[1:] or 0))
     return [json.loads(line)["l"] for file in files for line in file.read_text().splitlines()]
@@ -286,8 +311,9 @@ def test_down_ends_what_a_killed_up_left(root: Path) -> None:
     node = Node(root)
     write_fleet(node.packages)
     node.up()
-    pids(node)
+    before = pids(node)
     node.kill_up()
+    kill(psutil.Process(before["steady-0"]).ppid())  # a shim: what its instance had started is nobody's now
 
     ended = node.cli("down")
 
