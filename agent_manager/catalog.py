@@ -5,21 +5,23 @@ A change of a package reaches its running instances when they are next started, 
 
 import asyncio
 import dataclasses
+import difflib
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
+from agent_manager.agent_row import discovered, refreshed, registered
 from agent_manager.discovery import AgentDiscovery, PackagesChanged
 from agent_manager.package import Package
 from agent_manager.recorder import Recorder
 from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.settings import ManagerSettings
 from agent_manager.store import AgentRow, Store
-from opmas.wire.errors import DatabaseUnavailable, ErrorBody
+from opmas.wire.errors import Conflict, DatabaseUnavailable, ErrorBody, PackageInvalid
 from opmas.wire.manifest import Manifest, refused_subjects
-from opmas.wire.messages import now
-from opmas.wire.status import Desired
+from opmas.wire.params import RegisterParams
 from opmas.wire.views import Cause
 
 log = structlog.get_logger(__name__)
@@ -45,8 +47,10 @@ class Catalog:
         self._allow = settings.permissions.allow
         self._on_change = on_change
         self.discovery = AgentDiscovery(settings.packages, settings.service.discovery_interval, self._apply)
-        # Agents of which the database knows and the disk, so far, does not.
-        self._rows: dict[str, AgentRow] = {}
+        # Agents that were deleted: their packages make no new ones by themselves.
+        self._tombstones: dict[str, AgentRow] = {}
+        # Ids that are being registered at this moment.
+        self._coming: set[str] = set()
         self._forgotten: deque[str] = deque()
 
     def packages(self) -> tuple[Package, ...]:
@@ -55,7 +59,7 @@ class Catalog:
 
     def know(self, rows: list[AgentRow]) -> None:
         """Take over what the database knows; called once, before the first look at the disk."""
-        self._rows = {row.id: row for row in rows}
+        self._tombstones = {row.id: row for row in rows if row.deleted}
         for row in rows:
             if not row.deleted:
                 self._registry.add(row, None)
@@ -71,8 +75,8 @@ class Catalog:
         """Hold every package against what the operator allows from now on."""
         self._allow = allow
         for package in map(self._judged, self.discovery.packages):
-            record = self._registry.find(package.name)
-            if package.duplicate_of is None and (record is None or record.package != package):
+            agents = self._registry.made_from(package)
+            if package.duplicate_of is None and (not agents or any(record.package != package for record in agents)):
                 await self._present(package)
 
     def _judged(self, package: Package) -> Package:
@@ -91,36 +95,36 @@ class Catalog:
 
     async def _present(self, package: Package) -> None:
         """A package is there: new, changed or broken."""
-        record = self._registry.find(package.name)
+        agents = self._registry.made_from(package)
         if package.manifest is None:
-            log.warning("package_broken", folder=package.folder.name, reason=package.error and package.error.message)
-            if record is not None and package.duplicate_of is None:
-                record.package = package
-                self._changed(record, "package_broken", package.error.message if package.error else "")
-            return
-        if record is None:
-            before = self._rows.get(package.name)
-            if before is not None and before.deleted:
-                return
-            row = _row(package, package.manifest, before, None)
-            if row != before:
-                await self._until_done(lambda: self._store.save_agent(row))
-            self._changed(
-                self._registry.add(row, package),
-                f"package_{'changed' if before else 'registered'}",
-                package.folder.name,
-            )
+            reason = package.error.message if package.error else ""
+            log.warning("package_broken", folder=package.folder.name, reason=reason)
+            for record in agents:
+                if package.duplicate_of is None or record.row.by_hand:
+                    record.package = package
+                    self._changed(record, "package_broken", reason)
             return
         manifest = package.manifest
-        await self._until_done(lambda: self._refresh(record, package, manifest))
+        if not self._is_taken(package.name):
+            row = discovered(package, manifest)
+            await self._until_done(lambda: self._store.save_agent(row))
+            self._changed(self._registry.add(row, package), "package_registered", package.folder.name)
+        for record in agents:
+            await self._until_done(partial(self._refresh, record, package, manifest))
+
+    def _is_taken(self, agent_id: str) -> bool:
+        """Whether discovery has no say about this id: somebody has it, is being given it, or was deleted."""
+        return agent_id in self._registry or agent_id in self._coming or agent_id in self._tombstones
 
     async def _refresh(self, record: AgentRecord, package: Package, manifest: Manifest) -> None:
         """Give a known agent its package as it is now."""
         was = record.package
         first_look = was is None and not record.removed
         async with record.lock:  # a command may be changing what is wanted
+            if self._registry.find(record.id) is not record:
+                return  # or have deleted it
             before = record.row
-            row = _row(package, manifest, before, was.manifest if was is not None else None)
+            row = refreshed(before, package, manifest, was.manifest if was is not None else None)
             if row != before:
                 await self._store.save_agent(row)
             self._registry.add(row, package)
@@ -132,17 +136,89 @@ class Catalog:
         self._changed(record, "package_changed", package.folder.name)
 
     def _removed(self, package: Package) -> None:
-        record = self._registry.find(package.name)
-        if record is None or record.package is None or record.package.folder != package.folder:
-            return
-        record.package, record.removed = None, True
-        self._changed(record, "package_removed", package.folder.name)
+        there = any(package.folder == other.folder for other in self.discovery.packages)
+        for record in self._registry.made_from(package):
+            if record.package is None or record.package.folder != package.folder:
+                continue
+            if there and record.row.by_hand:
+                continue  # the package has got another name, which is nothing to an agent with an id of its own
+            record.package, record.removed = None, True
+            self._changed(record, "package_removed", package.folder.name)
 
-    def _changed(self, record: AgentRecord, kind: str, detail: str) -> None:
-        log.info(kind, agent=record.id, folder=record.row.package)
-        self._recorder.happened(record.id, kind, _ON_DISK.model_copy(update={"detail": detail}), status=record.status)
+    # --- by an operator's hand --------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> tuple[Package, Manifest]:
+        """Look a package up by its folder or its name. Raises `PackageInvalid` when it cannot be used."""
+        packages = self.packages()
+        named = [p for p in packages if p.folder.name == name] or [p for p in packages if p.name == name]
+        if not named:
+            close = difflib.get_close_matches(name, [p.folder.name for p in packages], n=1)
+            raise PackageInvalid(
+                f"there is no package {name!r}",
+                (f"did you mean {close[0]!r}? " if close else "") + "`opmas packages` lists those on disk",
+            )
+        package = named[0]
+        if package.manifest is None:
+            error = package.error
+            raise PackageInvalid(
+                f"cannot use the package {name!r}: {error.message if error else 'it is broken'}",
+                error.hint if error else "",
+            )
+        return package, package.manifest
+
+    async def register(self, agent_id: str, params: RegisterParams, cause: Cause) -> AgentRecord:
+        """Make an agent of a package, or make it anew after it was deleted."""
+        if agent_id in self._registry or agent_id in self._coming:
+            raise Conflict(f"cannot register {agent_id!r}: there is an agent of that id", "choose another id")
+        package, manifest = self.find(params.package)
+        row = registered(agent_id, package, manifest, params, self._tombstones.get(agent_id))
+        self._coming.add(agent_id)
+        try:
+            await self.sweep()  # it may itself be one that went with its package
+            await self._store.save_agent(row)
+        finally:
+            self._coming.discard(agent_id)
+        self._tombstones.pop(agent_id, None)
+        # As it is now: it may have changed while the database was asked.
+        record = self._registry.add(row, self._in_folder(package))
+        record.cause = cause
+        self.announce(record, "registered", cause)
+        return record
+
+    async def bury(self, record: AgentRecord, cause: Cause) -> AgentRow:
+        """Delete an agent without instances; its tombstone keeps discovery from registering it again."""
+        async with record.lock:
+            if self._registry.get(record.id) is not record or record.busy or record.wanted:
+                raise Conflict(f"cannot delete {record.id!r}: it has just been changed", "try again")
+            await self._store.delete_agent(record.id)
+            row = dataclasses.replace(record.row, deleted=True, generation=record.row.generation + 1)
+            self._tombstones[record.id] = row
+            self._registry.remove(record.id)
+        self.announce(record, "deleted", cause)
+        return row
+
+    async def look(self) -> None:
+        """Look at the disk now, and make the agents of packages that have none and may have one."""
+        await self.discovery.look()
+        for package in self.packages():
+            if package.manifest is not None and not self._is_taken(package.name):
+                await self._present(package)
+
+    def announce(self, record: AgentRecord, kind: str, cause: Cause) -> None:
+        """Say what was done to an agent, to people and to reconcile."""
+        log.info(kind, agent=record.id, folder=record.row.package, by=cause.actor)
+        self._recorder.happened(record.id, kind, cause, status=record.status)
         record.notify()
         self._on_change(record)
+
+    def _in_folder(self, package: Package) -> Package | None:
+        there = next((p for p in self.discovery.packages if p.folder == package.folder), None)
+        return self._judged(there) if there is not None else None
+
+    # --- as told ----------------------------------------------------------------------------------------------------
+
+    def _changed(self, record: AgentRecord, kind: str, detail: str) -> None:
+        self.announce(record, kind, _ON_DISK.model_copy(update={"detail": detail}))
 
     def forget(self, record: AgentRecord) -> None:
         """Drop an agent whose package went and whose instances have ended."""
@@ -154,7 +230,7 @@ class Catalog:
         """Remove forgotten agents from the database. Raises `DatabaseUnavailable`; call it again then."""
         while self._forgotten:
             await self._store.forget_agent(self._forgotten[0])
-            self._rows.pop(self._forgotten.popleft(), None)
+            self._forgotten.popleft()
 
     async def _until_done(self, write: Callable[[], Awaitable[None]]) -> None:
         """Write to the database, waiting for it as long as it is away."""
@@ -164,29 +240,3 @@ class Catalog:
             except DatabaseUnavailable as error:
                 log.warning("catalog_waits", reason=error.message)
                 await asyncio.sleep(_RETRY_S)
-
-
-def _row(package: Package, manifest: Manifest, before: AgentRow | None, was: Manifest | None) -> AgentRow:
-    """What the agent's row is to be, given the one before and the manifest it was made from, if that is known."""
-    if before is None:
-        before = AgentRow(
-            id=manifest.name,
-            package=package.folder.name,
-            name=manifest.name,
-            desired=Desired.RUNNING if manifest.autostart else Desired.STOPPED,
-            replicas=manifest.replicas,
-        )
-    replicas = before.replicas
-    if was is not None and was.replicas != manifest.replicas:
-        replicas = manifest.replicas  # the author's newer word stands above an earlier `scale`
-    row = dataclasses.replace(
-        before,
-        package=package.folder.name,
-        type=manifest.type,
-        version=manifest.version,
-        description=manifest.description,
-        labels=dict(manifest.labels),
-        capabilities=list(manifest.capabilities),
-        replicas=replicas,
-    )
-    return row if row == before else dataclasses.replace(row, updated_at=now())

@@ -1,6 +1,7 @@
-"""The commands: start, stop, restart, scale, status. Each changes what is wanted and lets reconcile make it so.
+"""The commands on who is to run: start, stop, restart, scale, enable, disable, status.
 
-A command is answered when what is wanted is committed to the database, or, with `wait`, when it has been reached.
+Each changes what is wanted and lets reconcile make it so. A command is answered when what is wanted is committed to the
+database, or, with `wait`, when it has been reached.
 """
 
 import asyncio
@@ -25,9 +26,15 @@ class Commands:
     """Carries commands out against the registry and the store."""
 
     def __init__(
-        self, registry: AgentRegistry, store: Store, reconciler: Reconciler, stopping: Callable[[], bool]
+        self,
+        registry: AgentRegistry,
+        store: Store,
+        reconciler: Reconciler,
+        announce: Callable[[AgentRecord, str, Cause], None],
+        stopping: Callable[[], bool],
     ) -> None:
         self._registry = registry
+        self._announce = announce
         self._store = store
         self._reconciler = reconciler
         self._stopping = stopping
@@ -38,7 +45,7 @@ class Commands:
         _refuse_disabled(record)
         changed = False
         for needed in [*needs(record, self._registry)]:
-            changed |= await self._want(needed, cause, _running)
+            changed |= await self.want(needed, cause, _running)
             needed.forgive()
             self._reconciler.reconcile(needed)
         return await self._answer(record, params, _up, changed=changed)
@@ -46,7 +53,7 @@ class Commands:
     async def stop(self, agent_id: str, params: ControlParams, cause: Cause) -> ControlResult:
         """Want the agent not to run."""
         record = self._registry.get(agent_id)
-        changed = await self._want(record, cause, _stopped)
+        changed = await self.want(record, cause, _stopped)
         self._reconciler.reconcile(record)
         return await self._answer(record, params, _down, changed=changed)
 
@@ -55,21 +62,45 @@ class Commands:
         record = self._registry.get(agent_id)
         _refuse_disabled(record)
         record.manifest()
-        changed = await self._want(record, cause, _restarted)
+        changed = await self.want(record, cause, _restarted)
         self._reconciler.reconcile(record)
         return await self._answer(record, params, _up, changed=changed)
 
     async def scale(self, agent_id: str, params: ScaleParams, cause: Cause) -> ControlResult:
         """Want so many instances; whether they should run is not changed, except that 0 means none."""
         record = self._registry.get(agent_id)
-        changed = await self._want(record, cause, lambda row: _scaled(row, params.replicas))
+        changed = await self.want(record, cause, lambda row: _scaled(row, params.replicas))
         self._reconciler.reconcile(record)
         goal = _up if record.wanted and params.replicas else _down
         return await self._answer(record, params, goal, changed=changed)
 
-    async def _want(self, record: AgentRecord, cause: Cause, change: Callable[[AgentRow], AgentRow]) -> bool:
+    async def enable(self, agent_id: str, params: ControlParams, cause: Cause) -> ControlResult:
+        """Let the agent be started again; it is, when it was to run."""
+        record = self._registry.get(agent_id)
+        changed = await self.want(record, cause, lambda row: _enabled(row, enabled=True))
+        return await self._settled(record, params, "enabled", cause, changed=changed)
+
+    async def disable(self, agent_id: str, params: ControlParams, cause: Cause) -> ControlResult:
+        """Stop the agent, and let nothing start it until it is enabled."""
+        record = self._registry.get(agent_id)
+        changed = await self.want(record, cause, lambda row: _enabled(row, enabled=False))
+        return await self._settled(record, params, "disabled", cause, changed=changed)
+
+    async def _settled(
+        self, record: AgentRecord, params: ControlParams, kind: str, cause: Cause, *, changed: bool
+    ) -> ControlResult:
+        if changed:
+            self._announce(record, kind, cause)
+        self._reconciler.reconcile(record)
+        return await self._answer(
+            record, params, _up if record.wanted and record.row.replicas else _down, changed=changed
+        )
+
+    async def want(self, record: AgentRecord, cause: Cause, change: Callable[[AgentRow], AgentRow]) -> bool:
         """Commit a change of what is wanted; nothing is written when nothing changes. Say whether it did."""
         async with record.lock:
+            if self._registry.get(record.id) is not record:
+                raise Conflict(f"cannot change {record.id!r}: it has just been registered anew", "try again")
             row = change(record.row)
             if row is record.row:
                 return False
@@ -140,6 +171,10 @@ def _stopped(row: AgentRow) -> AgentRow:
 
 def _restarted(row: AgentRow) -> AgentRow:
     return dataclasses.replace(_running(row), epoch=row.epoch + 1)
+
+
+def _enabled(row: AgentRow, *, enabled: bool) -> AgentRow:
+    return row if row.enabled is enabled else dataclasses.replace(row, enabled=enabled)
 
 
 def _scaled(row: AgentRow, replicas: int) -> AgentRow:

@@ -80,9 +80,14 @@ class AgentDiscovery:
             self._keep_the_briefly_missing(found)
             known = _settle_names(found, self._known)
             difference = _difference(self._known, known)
+            before = self._loaded, self._known
             self._loaded, self._known = found, known
-            if difference:
-                await self._on_change(difference)
+            try:
+                if difference:
+                    await self._on_change(difference)
+            except BaseException:
+                self._loaded, self._known = before  # given up half-way: the next look finds it again
+                raise
             return difference
 
     async def run(self) -> None:

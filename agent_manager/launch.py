@@ -14,6 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from agent_manager.instance import Instance
 from agent_manager.nats.minting import Grant
 from agent_manager.nats.roles import Role
@@ -22,6 +24,7 @@ from agent_manager.package import Package
 from agent_manager.process.slot import Shim
 from agent_manager.process.spec import InstanceSpec, Limits
 from agent_manager.registry import AgentRecord
+from agent_manager.store import AgentRow
 from agent_manager.templates import Templates
 from opmas.wire.manifest import Manifest, Runtime, needs_new_interpreter, validate_config
 
@@ -101,7 +104,7 @@ class Launcher:
         env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         # `python3` in a command is the interpreter OPMAS itself runs on, with nats-py and the SDK.
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
-        env |= _own_names(manifest, instance, slot, data)
+        env |= _own_names(record.row, instance, slot, data)
         if manifest.runtime is not Runtime.EXEC:
             env |= _runtime_names(manifest, package)
         config = validate_config(manifest, dict(record.row.config))
@@ -154,12 +157,20 @@ def recall(instance: Instance) -> Launch | None:
         return None
 
 
-def _own_names(manifest: Manifest, instance: Instance, slot: Path, data: Path) -> dict[str, str]:
+def rewrite_config(instance: Instance, manifest: Manifest, config: dict[str, JsonValue]) -> None:
+    """Let a living instance find another config where it found its own; it may be reading it. Blocking."""
+    path = instance.slot.path / _CONFIG
+    new = path.with_suffix(".new")
+    _write(new, json.dumps({"config": config, "schema": manifest.config.json_schema, "epoch": instance.epoch}))
+    new.replace(path)
+
+
+def _own_names(row: AgentRow, instance: Instance, slot: Path, data: Path) -> dict[str, str]:
     return {
         "AGENT_ID": instance.agent_id,
-        "AGENT_NAME": manifest.name,
-        "AGENT_TYPE": manifest.type,
-        "AGENT_VERSION": manifest.version,
+        "AGENT_NAME": row.name,
+        "AGENT_TYPE": row.type,
+        "AGENT_VERSION": row.version,
         "AGNO_TELEMETRY": "false",
         "OPMAS_INSTANCE_ID": instance.id,
         "OPMAS_START_COUNT": str(instance.start_count),

@@ -23,6 +23,7 @@ from agent_manager.nats import CredentialSource
 from agent_manager.queries import NodeCondition, Queries
 from agent_manager.reconcile import Reconciler
 from agent_manager.recorder import Recorder
+from agent_manager.registration import Registration
 from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.reports import Reports
 from agent_manager.router import Router
@@ -158,7 +159,14 @@ class AgentManager:
         bus = await login.connect()
         try:
             self._bus_health.attach(bus)
-            commands = Commands(self.registry, self.store, self.reconciler, lambda: self._condition == "draining")
+            commands = Commands(
+                self.registry,
+                self.store,
+                self.reconciler,
+                self.catalog.announce,
+                lambda: self._condition == "draining",
+            )
+            registration = Registration(self.registry, self.catalog, commands, self.reconciler, bus, tasks)
             queries = Queries(
                 self.registry, self.catalog, self.store, self.recorder, self._bus_health, lambda: self._condition
             )
@@ -167,6 +175,7 @@ class AgentManager:
                 bus,
                 self.registry,
                 commands,
+                registration,
                 queries,
                 self._credentials,
                 audit,
@@ -226,7 +235,7 @@ class AgentManager:
             for each in (record, *self.registry.dependents(agent_id), *needed):
                 if each is not None:
                     self.reconciler.reconcile(each)
-            if record.removed and not record.alive:
+            if record.removed and not record.alive and not record.row.by_hand:
                 self.catalog.forget(record)
 
     # --- going down ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The queries: list, get, status, health, logs, metrics, events, packages, nodes. They change nothing."""
+"""The queries: list, get, status, health, logs, metrics, events, audit, packages, nodes. They change nothing."""
 
 import asyncio
 import itertools
@@ -22,11 +22,13 @@ from agent_manager.store import Store
 from opmas import __version__
 from opmas.wire.errors import InvalidRequest
 from opmas.wire.messages import now
-from opmas.wire.params import EventsParams, ListParams, LogsParams, PackagesParams
+from opmas.wire.params import AuditParams, EventsParams, ListParams, LogsParams, PackagesParams
 from opmas.wire.status import AgentStatus
 from opmas.wire.views import (
     AgentList,
     AgentView,
+    AuditEntry,
+    AuditView,
     Cause,
     EventsView,
     EventView,
@@ -45,7 +47,7 @@ from opmas.wire.views import (
 
 NodeCondition = Literal["ready", "starting", "draining"]
 N = TypeVar("N", int, float)
-V = TypeVar("V", AgentView, EventView)
+V = TypeVar("V", AgentView, AuditEntry, EventView)
 
 # An answer travels in one message of at most 1 MB.
 _MAX_BYTES = 600_000
@@ -149,8 +151,30 @@ class Queries:
             )
             for row in rows
         ]
-        shown = _fitting(views) if params.after is not None else _fitting(views[::-1])[::-1]
+        shown = _page(views, params.after)
         return EventsView(events=shown, next=shown[-1].id if shown else (params.after or 0))
+
+    async def audit(self, agent_id: str | None, params: AuditParams) -> AuditView:
+        """Who commanded what."""
+        await self._recorder.flush()
+        rows = await self._store.audit(agent_id, after=params.after, limit=params.limit)
+        views = [
+            AuditEntry(
+                id=row.id or 0,
+                time=row.time,
+                node=row.node,
+                publisher=row.publisher,
+                command=row.command,
+                agent_id=row.agent_id,
+                params=row.params,
+                outcome=row.outcome,
+                error_code=row.error_code or "",
+                correlation_id=row.correlation_id or "",
+            )
+            for row in rows
+        ]
+        shown = _page(views, params.after)
+        return AuditView(audit=shown, next=shown[-1].id if shown else (params.after or 0))
 
     def packages(self, params: PackagesParams) -> PackageList:
         """What lies on disk."""
@@ -162,7 +186,7 @@ class Queries:
                     name=package.name,
                     folder=package.folder.name,
                     version=package.manifest.version if package.manifest else "",
-                    registered=package.manifest is not None and package.name in self._registry,
+                    registered=package.manifest is not None and bool(self._registry.made_from(package)),
                     error=package.error.message if package.error else "",
                     hint=package.error.hint if package.error else "",
                 )
@@ -210,6 +234,11 @@ def _fitting(views: Sequence[V]) -> tuple[V, ...]:
     """As many of the first as fit into one message."""
     sizes = itertools.accumulate(len(view.model_dump_json()) for view in views)
     return tuple(view for view, size in zip(views, sizes, strict=True) if size <= _MAX_BYTES)
+
+
+def _page(views: Sequence[V], after: int | None) -> tuple[V, ...]:
+    """Of rows in the order of time as many as fit: the first after a place, or the last of all."""
+    return _fitting(views) if after is not None else _fitting(views[::-1])[::-1]
 
 
 def _health(record: AgentRecord) -> Literal["healthy", "unhealthy", "unknown"]:

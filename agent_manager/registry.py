@@ -18,7 +18,7 @@ from agent_manager.store.rows import AgentRow
 from opmas.wire.errors import AgentNotFound, PackageInvalid
 from opmas.wire.manifest import Manifest
 from opmas.wire.status import AgentStatus, Desired
-from opmas.wire.views import AgentView, Cause
+from opmas.wire.views import Access, AgentView, Cause
 
 # A stranger's number may be longer than Python is willing to read.
 _ORDINAL_DIGITS = 10
@@ -132,6 +132,7 @@ class AgentRecord:
             capabilities=tuple(row.capabilities),
             config=row.config,
             labels=row.labels,
+            access=Access.model_validate(row.access),
             instances=tuple(instance.view() for instance in self.ordered()),
             reason=self.reason,
             next_retry_at=self.next_retry_at(),
@@ -153,6 +154,8 @@ class AgentRegistry:
         self._agents: dict[str, AgentRecord] = {}
         self._tokens: dict[str, Instance] = {}
         self._dependents: dict[str, set[str]] = {}
+        # Folder by folder, the agents that an operator has registered himself.
+        self._by_hand: dict[str, set[str]] = {}
 
     def __iter__(self) -> Iterator[AgentRecord]:
         """Every agent, by id; safe against changes while iterating."""
@@ -190,8 +193,19 @@ class AgentRegistry:
     def remove(self, agent_id: str) -> None:
         """Forget an agent that has no instance left."""
         record = self._agents.pop(agent_id, None)
-        for instance in record.instances.values() if record is not None else ():
+        if record is None:
+            return
+        self._by_hand.get(record.row.package, set()).discard(agent_id)
+        for instance in record.instances.values():
             self._tokens.pop(instance.token, None)
+
+    def made_from(self, package: Package) -> list[AgentRecord]:
+        """The agents of a package: the one of its name, and those that an operator has registered from its folder."""
+        ids = {*self._by_hand.get(package.folder.name, ())}
+        named = self._agents.get(package.name)
+        if named is not None and not named.row.by_hand:
+            ids.add(named.id)
+        return [self._agents[agent_id] for agent_id in sorted(ids)]
 
     def instances(self) -> list[Instance]:
         """Every instance of every agent."""
@@ -235,6 +249,8 @@ class AgentRegistry:
         return [self._agents[other] for other in sorted(self._dependents.get(agent_id, ())) if other in self._agents]
 
     def _index(self, record: AgentRecord) -> None:
+        if record.row.by_hand:
+            self._by_hand.setdefault(record.row.package, set()).add(record.id)
         for others in self._dependents.values():
             others.discard(record.id)
         manifest = record.package.manifest if record.package is not None else None

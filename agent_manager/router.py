@@ -18,6 +18,7 @@ from agent_manager.decoding import decode, problems
 from agent_manager.nats.identity import Publisher
 from agent_manager.nats.sources import CredentialSource
 from agent_manager.queries import NodeCondition, Queries
+from agent_manager.registration import Registration
 from agent_manager.registry import AgentRegistry
 from opmas import __version__
 from opmas.bus import (
@@ -35,6 +36,7 @@ from opmas.wire.errors import InvalidRequest, ManagerUnavailable, OpmasError, Pe
 from opmas.wire.ids import AGENT_ID_PATTERN, is_agent_id
 from opmas.wire.messages import Command, Query, Response, failure, success
 from opmas.wire.params import (
+    AuditParams,
     ControlParams,
     EventsParams,
     ListParams,
@@ -42,7 +44,9 @@ from opmas.wire.params import (
     NoParams,
     PackagesParams,
     Params,
+    RegisterParams,
     ScaleParams,
+    UpdateParams,
 )
 from opmas.wire.views import Cause
 
@@ -65,6 +69,7 @@ class Router:
         bus: Bus,
         registry: AgentRegistry,
         commands: Commands,
+        registration: Registration,
         queries: Queries,
         credentials: CredentialSource,
         audit: Audit,
@@ -87,7 +92,7 @@ class Router:
             endpoints=tuple(self._endpoints.values()),
         )
         self._listening: list[AnySubscription] = []
-        self._commands = _command_table(commands, registry)
+        self._commands = _command_table(commands, registration, registry)
         self._queries = _query_table(queries)
 
     async def listen(self, tasks: asyncio.TaskGroup) -> None:
@@ -204,7 +209,9 @@ _UNREADY: dict[NodeCondition, str] = {
 }
 
 
-def _command_table(commands: Commands, registry: AgentRegistry) -> dict[str, tuple[type[Params], Handle]]:
+def _command_table(
+    commands: Commands, registration: Registration, registry: AgentRegistry
+) -> dict[str, tuple[type[Params], Handle]]:
     async def status(agent_id: str, _params: Params, _cause: Cause) -> Answer:
         return status_now(registry.get(agent_id))
 
@@ -213,6 +220,12 @@ def _command_table(commands: Commands, registry: AgentRegistry) -> dict[str, tup
         "stop": (ControlParams, cast(Handle, commands.stop)),
         "restart": (ControlParams, cast(Handle, commands.restart)),
         "scale": (ScaleParams, cast(Handle, commands.scale)),
+        "enable": (ControlParams, cast(Handle, commands.enable)),
+        "disable": (ControlParams, cast(Handle, commands.disable)),
+        "register": (RegisterParams, cast(Handle, registration.register)),
+        "update": (UpdateParams, cast(Handle, registration.update)),
+        "delete": (ControlParams, cast(Handle, registration.delete)),
+        "reload": (NoParams, cast(Handle, registration.reload)),
         "status": (NoParams, status),
     }
 
@@ -243,6 +256,7 @@ def _query_table(queries: Queries) -> dict[str, tuple[type[Params], Ask]]:
         "metrics": (NoParams, metrics),
         "logs": (LogsParams, cast(Ask, queries.logs)),
         "events": (EventsParams, cast(Ask, queries.events)),
+        "audit": (AuditParams, cast(Ask, queries.audit)),
     }
 
 

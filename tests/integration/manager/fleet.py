@@ -51,11 +51,11 @@ class Operator:
         answer = await self.bus.request(subject, json.dumps(document).encode(), PATIENCE_S, headers)
         return Response.model_validate_json(answer.data)
 
-    async def command(self, name: str, agent_id: str, **params: Any) -> Document:
+    async def command(self, name: str, agent_id: str, /, **params: Any) -> Document:
         """Send a command; returns its result or raises its error."""
         return _result(await self.say(subjects.COMMAND, {"command": name, "agent_id": agent_id, "params": params}))
 
-    async def query(self, name: str, agent_id: str | None = None, **params: Any) -> Document:
+    async def query(self, name: str, agent_id: str | None = None, /, **params: Any) -> Document:
         """Ask; returns the result or raises the error."""
         return _result(await self.say(subjects.QUERY, {"query": name, "agent_id": agent_id, "params": params}))
 
