@@ -195,7 +195,10 @@ MISUNDERSTOOD = [
     (b"{", "cannot understand the message"),
     (b"[" * 100_000, "cannot understand the message"),
     (b'{"command":"start"}', "agent_id: Field required"),
-    (b'{"command":"dance","agent_id":"worker"}', "a command is one of delete, disable, enable, register, reload, restart"),
+    (
+        b'{"command":"dance","agent_id":"worker"}',
+        "a command is one of delete, disable, enable, register, reload, restart",
+    ),
     (b'{"command":"start","agent_id":"*"}', "ids match"),
     (b'{"command":"start","agent_id":"worker","params":{"wait":-1}}', "wait: Input should be greater than"),
     (b'{"command":"start","agent_id":"worker","params":{"wiat":1}}', "its parameters are: wait"),
