@@ -1,31 +1,64 @@
 """The application: routes, errors and the gate put together, and the connection that lives as long as it does."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 
 from fastapi import FastAPI
 
-from management_api import agents, catalogue, control, errors, health
+from management_api import (
+    agents,
+    batch,
+    catalogue,
+    control,
+    docs,
+    errors,
+    figures,
+    health,
+    history,
+    openapi,
+    registration,
+    system,
+)
 from management_api.auth.door import Door
 from management_api.auth.identity import Identification
+from management_api.auth.keys import KeyRing
+from management_api.auth.rates import Rates
+from management_api.auth.routes import router as tokens
+from management_api.figures import Figures, Gauged
 from management_api.fleet import Fleet
+from management_api.follow import EventLook
 from management_api.gate import Correlation, Scales
-from management_api.settings import ApiSettings
+from management_api.settings import MAX_BODY_BYTES, ApiSettings
+from management_api.store import ApiStore
+from management_api.streams import Streams
 from opmas import __version__
 
-# Bodies here are a few words; uploads will have limits of their own.
-_MAX_BODY = 1 << 20
+_ROUTES = (health, figures, agents, registration, batch, control, history, catalogue, system, docs)
+
+# A caller who waits for the database hears within twice that; so does whoever stops the API.
+_DATABASE_S = 3.0
 
 
-def create_app(settings: ApiSettings, token: str) -> FastAPI:
-    """Make the application that admits bearers of `token`."""
+def create_app(settings: ApiSettings, token: str, streams: Streams | None = None) -> FastAPI:
+    """Make the application that admits bearers of `token`; whoever stops the server ends `streams` first."""
     fleet = Fleet(settings)
+    streams = streams or Streams(settings.service.max_streams)
+    measured = Figures(streams)
+    database = settings.database
+    store = ApiStore.open(settings.database_url, database.pool_size, database.max_overflow, _DATABASE_S)
+    keys = KeyRing(store)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.fleet = fleet
-        async with fleet.connected():
+        app.state.fleet, app.state.store, app.state.settings = fleet, store, settings
+        async with (
+            store,
+            fleet.connected(),
+            _beside({"prepare database": store.prepare(), "last use of keys": keys.keep_last_used()}),
+        ):
             yield
+            await keys.flush()
 
     app = FastAPI(
         title="OPMAS management API",
@@ -35,12 +68,28 @@ def create_app(settings: ApiSettings, token: str) -> FastAPI:
         docs_url=None,  # it would load scripts from elsewhere
         redoc_url=None,
         telemetry={"tracing": False},
+        openapi_tags=openapi.TAGS,
+        generate_unique_id_function=lambda route: route.name,
     )
     errors.install(app)
-    for module in (health, agents, control, catalogue):
+    for module in _ROUTES:
         app.include_router(module.router)
+    app.include_router(tokens)
     # The last to be added is the outermost.
-    app.add_middleware(Scales, limit=_MAX_BODY)
-    app.add_middleware(Door, identify=Identification(token))
+    app.add_middleware(Scales, limit=MAX_BODY_BYTES)
+    app.add_middleware(Door, identify=Identification(settings.auth, token, keys), rates=Rates(settings.rate_limit))
+    app.add_middleware(Gauged, figures=measured)
     app.add_middleware(Correlation)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _beside(chores: dict[str, Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Run `chores`, by name, for as long as the block lasts."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(chore, name=name) for name, chore in chores.items()]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from management_api.auth.settings import AuthSettings, RateLimitSettings, is_loopback
 from opmas import __version__
 from opmas.settings import LogLevel, Section, Settings
 
@@ -13,8 +15,26 @@ CONFIG_FILE = Path("config/management_api.yaml")
 
 _WITHOUT_EFFECT = {
     "REDIS_URL": "NATS and the database hold what Redis held",
-    "JWT_SECRET": "callers are known by the local admin token, see `opmas token`",
 }
+
+
+# A body is an agent's config at most.
+MAX_BODY_BYTES = 1 << 20
+
+
+class TlsSettings(Section):
+    """The certificate (with its chain) and its key, as PEM files; without them the API speaks plain HTTP."""
+
+    model_config = SettingsConfigDict(env_prefix="OPMAS_API__TLS__")
+
+    cert: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("TLS takes both, cert and key")
+        return self
 
 
 class ServiceSettings(Section):
@@ -30,17 +50,35 @@ class ServiceSettings(Section):
     agentos_port: int = Field(default=7777, ge=0, le=65535)
     # How long open requests get to end after SIGTERM, in seconds.
     shutdown_timeout: float = Field(default=3, gt=0, le=60)
+    # How many streams of server-sent events may be open; each holds a connection and some 50 KB.
+    max_streams: int = Field(default=1000, ge=0, le=100_000)
+    tls: TlsSettings = Field(default_factory=TlsSettings)
 
 
 class ApiSettings(Settings):
     """Everything the management API is told."""
 
     service: ServiceSettings = Field(default_factory=ServiceSettings)
+    auth: AuthSettings = Field(default_factory=AuthSettings)
+    rate_limit: RateLimitSettings = Field(default_factory=RateLimitSettings)
+
+    @model_validator(mode="after")
+    def _keep_strangers_out(self) -> Self:
+        if self.auth.mode == "none" and not is_loopback(self.service.host):
+            raise ValueError(
+                f"auth.mode none lets everybody in who can reach {self.service.host}; it is for 127.0.0.1 only"
+            )
+        return self
 
     @property
     def nats_url(self) -> str:
         """The NATS server: the one named, else the embedded one of this machine."""
         return self.nats.url or f"nats://127.0.0.1:{self.nats.port}"
+
+    @property
+    def database_url(self) -> str:
+        """The database named, else SQLite in the data directory: a file of the API's own."""
+        return self.database.url or f"sqlite:///{self.home / 'api.db'}"
 
     @property
     def nats_creds(self) -> Path | None:

@@ -19,7 +19,15 @@ from opmas.wire.errors import OpmasError
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_PREFIXES = ("OPMAS_MANAGER__", "OPMAS_API__", "OPMAS_NATS__", "OPMAS_DATABASE__", "OPMAS_PERMISSIONS__")
+_PREFIXES = (
+    "OPMAS_MANAGER__",
+    "OPMAS_PERMISSIONS__",
+    "OPMAS_API__",
+    "OPMAS_AUTH__",
+    "OPMAS_RATE_LIMIT__",
+    "OPMAS_NATS__",
+    "OPMAS_DATABASE__",
+)
 
 
 class SettingsInvalid(OpmasError):
@@ -108,17 +116,15 @@ class Settings(BaseModel):
             ) from None
 
     @classmethod
-    def _sections(cls) -> dict[str, type[Section]]:
-        annotations = {name: field.annotation for name, field in cls.model_fields.items()}
-        return {n: kind for n, kind in annotations.items() if isinstance(kind, type) and issubclass(kind, Section)}
-
-    @classmethod
     def _variables(cls) -> set[str]:
-        return {
-            f"{kind.model_config.get('env_prefix')}{field}".upper()
-            for kind in cls._sections().values()
-            for field in kind.model_fields
-        }
+        ahead, names = list(_sections(cls).values()), set[str]()
+        while ahead:
+            kind = ahead.pop()
+            inner = _sections(kind)
+            ahead += inner.values()
+            prefix = kind.model_config.get("env_prefix")
+            names |= {f"{prefix}{field}".upper() for field in kind.model_fields if field not in inner}
+        return names
 
     @classmethod
     def _explain(cls, error: ValidationError) -> str:
@@ -127,11 +133,17 @@ class Settings(BaseModel):
             where = ".".join(str(part) for part in problem["loc"])
             text = f"  {where}: {problem['msg']}"
             if problem["type"] == "extra_forbidden":
-                section = cls._sections().get(str(problem["loc"][0]))
-                known = section.model_fields if section and len(problem["loc"]) > 1 else cls.model_fields
-                text = f"  {where}: unknown key{_suggest(str(problem['loc'][-1]), known)}"
+                section: type[BaseModel] = cls
+                for part in problem["loc"][:-1]:
+                    section = _sections(section).get(str(part), section)
+                text = f"  {where}: unknown key{_suggest(str(problem['loc'][-1]), section.model_fields)}"
             lines.append(text)
         return "\n".join(lines)
+
+
+def _sections(model: type[BaseModel]) -> dict[str, type[Section]]:
+    annotations = {name: field.annotation for name, field in model.model_fields.items()}
+    return {name: kind for name, kind in annotations.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
 def _read(path: Path | None) -> dict[str, Any]:

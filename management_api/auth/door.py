@@ -6,10 +6,11 @@ unread. What the caller may do is the routes' to ask (`requires`).
 
 from typing import Protocol
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from management_api.auth.principal import Principal
+from management_api.auth.rates import Rates
 from management_api.errors import error_response, retry_headers
 from opmas.wire.errors import OpmasError
 
@@ -38,11 +39,12 @@ def is_open(path: str) -> bool:
 
 
 class Door:
-    """Lets in whom `identify` knows."""
+    """Lets in whom `identify` knows, as often as `rates` allow."""
 
-    def __init__(self, app: ASGIApp, identify: Identify) -> None:
+    def __init__(self, app: ASGIApp, identify: Identify, rates: Rates) -> None:
         self._app = app
         self._identify = identify
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request in, its caller at hand as `request.state.caller`, or answer why not."""
@@ -59,4 +61,20 @@ class Door:
             await refusal(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, receive, send)
+        await self._within_limits(caller, scope, receive, send)
+
+    async def _within_limits(self, caller: Principal, scope: Scope, receive: Receive, send: Send) -> None:
+        allowance = await self._rates.take(caller)
+        headers = allowance.headers() if allowance else {}
+        if allowance and allowance.exceeded:
+            message = f"cannot answer so many requests: {allowance.limit} are allowed in the time"
+            hint = f"ask again in {allowance.reset_s} s; see rate_limit in config/management_api.yaml"
+            await error_response(429, message, "rate_limited", hint, headers)(scope, receive, send)
+            return
+
+        async def announced(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(headers)
+            await send(message)
+
+        await self._app(scope, receive, announced)

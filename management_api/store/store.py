@@ -1,0 +1,114 @@
+"""What the API remembers: API keys. Rows leave the store as frozen dataclasses, times being aware and in UTC."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+
+import structlog
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from management_api.store.schema import KEYS
+from opmas.database import Branch, Database
+from opmas.wire.errors import DatabaseUnavailable, OpmasError
+from opmas.wire.messages import now
+
+HEAD = "api0001"
+
+_RETRY_S = 1.0
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRow:
+    """An API key, known by the hash of its secret; an empty `workspace` means all of them."""
+
+    id: str
+    hash: str = field(repr=False)
+    name: str
+    roles: list[str]
+    scopes: list[str] = field(default_factory=list)
+    workspace: str
+    created_by: str
+    created_at: datetime = field(default_factory=now)
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class ApiStore(Database):
+    """The API's door to its database, which may be away when the API starts: then whoever needs it gets a 503."""
+
+    revisions = Branch("management_api", HEAD)
+
+    _unready = "it is being prepared"
+    _hint = "try again in a moment"
+
+    async def prepare(self) -> None:
+        """Bring the tables to this version's form, trying until the database is there."""
+        while True:
+            try:
+                await self.migrate()
+            except DatabaseUnavailable as error:
+                self._unready, self._hint = error.message, error.hint
+                logger.warning("waiting for the database", reason=error.message, hint=error.hint)
+                await asyncio.sleep(_RETRY_S)
+            except OpmasError as error:  # a newer OPMAS made it: that does not mend itself
+                self._unready, self._hint = error.message, error.hint
+                logger.error("no database", reason=error.message, hint=error.hint)  # noqa: TRY400 - says it all
+                return
+            else:
+                self._unready = ""
+                return
+
+    async def add_key(self, row: KeyRow) -> None:
+        """Keep a new key."""
+        self._require_ready("keep the API key")
+
+        async def change(connection: AsyncConnection) -> None:
+            await connection.execute(insert(KEYS).values(asdict(row)))
+
+        await self.write(change, "keep the API key")
+
+    async def key_by_hash(self, digest: str) -> KeyRow | None:
+        """Find the key whose secret hashes to `digest`."""
+        self._require_ready("check the API key")
+        rows = await self._read("check the API key", select(KEYS).where(KEYS.c.hash == digest))
+        return KeyRow(**rows[0]._mapping) if rows else None
+
+    async def keys(self, workspace: str | None = None) -> list[KeyRow]:
+        """Load the keys, the newest first: all of them, or those of one workspace."""
+        self._require_ready("list the API keys")
+        query = select(KEYS).order_by(KEYS.c.created_at.desc(), KEYS.c.id)
+        rows = await self._read(
+            "list the API keys", query if workspace is None else query.where(KEYS.c.workspace == workspace)
+        )
+        return [KeyRow(**row._mapping) for row in rows]
+
+    async def revoke_key(self, key_id: str, workspace: str | None = None) -> bool:
+        """End a key, now; says whether there was such a key (in that workspace). Ending it again changes nothing."""
+        self._require_ready("revoke the API key")
+        chosen = KEYS.c.id == key_id if workspace is None else (KEYS.c.id == key_id) & (KEYS.c.workspace == workspace)
+
+        async def change(connection: AsyncConnection) -> bool:
+            ended = update(KEYS).where(chosen, KEYS.c.revoked_at.is_(None)).values(revoked_at=now())
+            await connection.execute(ended)
+            return (await connection.execute(select(KEYS.c.id).where(chosen))).first() is not None
+
+        return await self.write(change, "revoke the API key")
+
+    async def mark_used(self, used: Mapping[str, datetime]) -> None:
+        """Note when keys were last used, by id."""
+        self._require_ready("note the use of API keys")
+        statement = update(KEYS).where(KEYS.c.id == bindparam("key")).values(last_used_at=bindparam("at"))
+
+        async def change(connection: AsyncConnection) -> None:
+            await connection.execute(statement, [{"key": key, "at": at} for key, at in used.items()])
+
+        await self.write(change, "note the use of API keys")
+
+    def _require_ready(self, doing: str) -> None:
+        if self._unready:
+            raise DatabaseUnavailable(f"cannot {doing}: {self._unready}", self._hint)
