@@ -24,6 +24,8 @@ from opmas.wire.manifest import Manifest, Runtime
 log = structlog.get_logger(__name__)
 
 _AGNO_WARM_UP = "opmas.agent.agno:warm_up"
+# Also what executes the agents that cannot be forked: one template for both.
+_PLAIN = (*PRELOAD, "opmas.agent.rehearsal:rehearse")
 
 
 class Templates:
@@ -40,21 +42,21 @@ class Templates:
 
         Raises `SpawnFailed` or `SlotBusy`.
         """
-        preload = preload_of(manifest, config) if spec.entry else PRELOAD
+        preload = preload_of(manifest, config) if spec.entry else _PLAIN
         try:
             template = await self._warmed(preload)
         except PreloadRefused as refusal:
             log.warning("preload_refused", agent=spec.agent_id, reason=str(refusal), consequence="executed, not forked")
             argv = (sys.executable, "-m", "opmas.agent")
             spec = dataclasses.replace(spec, entry=(), argv=argv)
-            template = await self._warmed(PRELOAD)
+            template = await self._warmed(_PLAIN)
         try:
             return await template.spawn(spec)
         except SpawnFailed:
             # It may have died while it was asked; then, and only then, another one may have more luck.
             if not template.closed.is_set():
                 raise
-            return await (await self._warmed(preload if spec.entry else PRELOAD)).spawn(spec)
+            return await (await self._warmed(preload if spec.entry else _PLAIN)).spawn(spec)
 
     async def _warmed(self, preload: tuple[str, ...]) -> Template:
         async with self._lock:
@@ -79,7 +81,7 @@ class Templates:
 def preload_of(manifest: Manifest, config: Mapping[str, JsonValue]) -> tuple[str, ...]:
     """The modules a template for this manifest imports before it forks."""
     if manifest.runtime is not Runtime.AGNO:
-        return tuple(dict.fromkeys((*PRELOAD, *manifest.preload)))
+        return tuple(dict.fromkeys((*PRELOAD, *manifest.preload, *_PLAIN)))
     return tuple(dict.fromkeys((*AGNO_PRELOAD, *manifest.preload, *_provider(config), _AGNO_WARM_UP)))
 
 

@@ -27,12 +27,24 @@ class Runnable(Protocol):
         ...
 
 
+_REHEARSED = """\
+from agno.agent import Agent
+from opmas.agent.offline import OfflineModel
+
+def tool(text: str) -> str:
+    return text
+
+agent = Agent(name="rehearsal", model=OfflineModel(), tools=[tool], telemetry=False)
+"""
+
+
 def warm_up() -> None:
-    """Run an Agno agent once, offline: what the first run allocates is then shared by all forks."""
+    """Run an Agno agent once, offline, then rehearse with one: what a first time makes is then shared by all forks."""
     os.environ["AGNO_TELEMETRY"] = "false"
     from agno.agent import Agent as AgnosAgent  # noqa: PLC0415
 
     from opmas.agent.offline import OfflineModel  # noqa: PLC0415
+    from opmas.agent.rehearsal import rehearse  # noqa: PLC0415
 
     agent = AgnosAgent(model=OfflineModel(), telemetry=False)
     loop = asyncio.new_event_loop()
@@ -40,6 +52,7 @@ def warm_up() -> None:
         loop.run_until_complete(_run(agent))
     finally:
         loop.close()
+    rehearse(_REHEARSED, "agno")
 
 
 async def _run(agent: Any) -> None:

@@ -19,8 +19,11 @@ class ConfigSource:
         self._file = file
         self._schema = schema or {}
 
-    def read(self) -> Config:
-        """Read the file and check what it says. Raises `InvalidRequest`."""
+    def first(self) -> Config:
+        """Read the file as it was written for this start. Raises `InvalidRequest`.
+
+        Not checked once more: the manager has done that, and JSON Schema costs each instance 1 MB of its own.
+        """
         if self._file is None:
             return {}
         try:
@@ -30,7 +33,11 @@ class ConfigSource:
         if not isinstance(content, dict) or not isinstance(content.get("config", {}), dict):
             raise InvalidRequest(f"cannot read the config {self._file}: it has to be {{config, schema}}")
         self._schema = content.get("schema") or {}
-        return self.checked(content.get("config", {}))
+        return dict(content.get("config", {}))
+
+    def read(self) -> Config:
+        """Read the file and check what it says now. Raises `InvalidRequest`."""
+        return self.checked(self.first())
 
     def checked(self, config: Config) -> Config:
         """Return `config` if the schema allows it. Raises `InvalidRequest` with every problem."""

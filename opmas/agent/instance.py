@@ -46,7 +46,7 @@ class Instance:
     def __init__(self, agent: Agent, environment: Environment, source: ConfigSource) -> None:
         self.agent = agent
         self.environment = environment
-        self.config = source.read()
+        self.config = source.first()
         self.loop = asyncio.get_running_loop()
         self.ending = asyncio.Event()
         self.failure: BaseException | None = None

@@ -35,7 +35,7 @@ def main() -> int:
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         # No asyncio.run: it would wait without end for threads that handlers left behind.
-        code = loop.run_until_complete(_live(environment))
+        code = loop.run_until_complete(live(environment))
         _cancel_leftovers(loop)
     except OpmasError as error:
         logger.error("%s. %s", error, error.hint)  # noqa: TRY400 - the message says all; a traceback would hide it
@@ -46,7 +46,8 @@ def main() -> int:
     return code
 
 
-async def _live(environment: Environment) -> int:
+async def live(environment: Environment) -> int:
+    """Live on the loop that runs; return the exit code. Raises what the agent's own code raises at import."""
     stopping = Stopping(environment.stop_grace_s)
     stopping.listen()
     try:

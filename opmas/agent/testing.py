@@ -29,7 +29,7 @@ class _GivenConfig(ConfigSource):
         super().__init__(schema=schema)
         self._config = config
 
-    def read(self) -> dict[str, JsonValue]:
+    def first(self) -> dict[str, JsonValue]:
         return self.checked(self._config)
 
 

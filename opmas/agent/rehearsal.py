@@ -1,0 +1,110 @@
+"""The whole life of an instance, lived several times in a template before it forks any.
+
+What Python and the libraries keep of a first time (attribute lookups, specialised bytecode, regular expressions, lazily
+built classes) is then made once and shared by all forks; made in the fork, it costs each of them 1 MB. The bus it
+connects to is an impostor on the loopback interface, just good enough for one connection. Leaves no thread, descriptor,
+module or file behind.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import nkeys  # type: ignore[import-untyped]
+
+from opmas.agent.environment import Environment
+from opmas.agent.runtime import live
+
+logger = logging.getLogger(__name__)
+
+# Python 3.11 specialises a function from its eighth call on; a life is 10 ms.
+_LIVES = 20
+_DEADLINE_S = 20.0
+
+_AGENT_ID = "rehearsal"
+_DRAIN = b'{"command":"drain","agent_id":"rehearsal"}'
+_INFO = (
+    b'INFO {"server_id":"R","version":"2.12.0","proto":1,"host":"127.0.0.1","port":4222,"headers":true,'
+    b'"max_payload":1048576,"client_id":1,"auth_required":true,"nonce":"cmVoZWFyc2Fs"}\r\n'
+)
+_CREDENTIALS = """\
+-----BEGIN NATS USER JWT-----
+rehearsal.of.nobody
+------END NATS USER JWT------
+
+-----BEGIN USER NKEY SEED-----
+{}
+------END USER NKEY SEED------
+"""
+
+
+def rehearse(source: str = "from opmas.agent import Agent\nagent = Agent()\n", runtime: str = "python") -> None:
+    """Live as the agent in `source`. A failure costs memory, no more, and is logged."""
+    # Full of names that only imports look up; each would be written to once more when a fork puts another in its place.
+    sys._clear_type_cache()
+    try:
+        with tempfile.TemporaryDirectory(prefix="opmas-rehearsal-") as folder:
+            _write(Path(folder), source)
+            loop = asyncio.new_event_loop()
+            try:
+                code = 0
+                for _ in range(_LIVES):
+                    code = loop.run_until_complete(_live_once(Path(folder), runtime))
+                    _forget(folder)
+            finally:
+                _forget(folder)
+                loop.close()
+            if code:
+                logger.warning("the rehearsal ended with code %d: instances will take more memory", code)
+    except (OSError, TimeoutError):
+        logger.warning("cannot rehearse: instances will take more memory", exc_info=True)
+
+
+def _write(folder: Path, source: str) -> None:
+    (folder / "agent.py").write_text(source)
+    (folder / "config.json").write_text('{"config": {"key": "value"}, "schema": {"type": "object"}}')
+    seed: bytes = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+    (folder / "creds").write_text(_CREDENTIALS.format(seed.decode()))
+
+
+def _forget(folder: str) -> None:
+    sys.modules.pop(f"opmas_agent_{_AGENT_ID}", None)
+    while folder in sys.path:
+        sys.path.remove(folder)
+
+
+async def _live_once(folder: Path, runtime: str) -> int:
+    server = await asyncio.start_server(_pretend, "127.0.0.1", 0)
+    async with server, asyncio.timeout(_DEADLINE_S):
+        port = server.sockets[0].getsockname()[1]
+        return await live(
+            Environment.read(
+                {
+                    "AGENT_ID": _AGENT_ID,
+                    "NATS_URL": f"nats://127.0.0.1:{port}",
+                    "NATS_CREDS": str(folder / "creds"),
+                    "OPMAS_CONFIG": str(folder / "config.json"),
+                    "OPMAS_PACKAGE_DIR": str(folder),
+                    "OPMAS_RUNTIME": runtime,
+                }
+            )
+        )
+
+
+async def _pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Be a NATS server to one client; at its first heartbeat tell it to drain."""
+    writer.write(_INFO)
+    command = b""
+    while line := await reader.readline():
+        if line.startswith(b"PING"):
+            writer.write(b"PONG\r\n")
+        elif line.startswith(b"SUB") and b".command" in line:
+            command = line.split()[-1]
+        elif re.match(rb"H?PUB \S+\.status", line) and command:
+            writer.write(b"MSG agent.rehearsal.command %b %d\r\n%b\r\n" % (command, len(_DRAIN), _DRAIN))
+            command = b""
+    writer.close()
