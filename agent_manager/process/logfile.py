@@ -15,6 +15,7 @@ READ_BYTES = (
     4 << 20
 )  # per call: bounds what a follower costs, and holds the longest line there can be (256 KiB, escaped)
 BLOCK_BYTES = 64 * 1024
+_HEAD_BYTES = len('{"t":1234567890.123456')  # tells one log from another, and no line is shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,9 @@ class LogReader:
 
 
 def _identify(file: BinaryIO) -> str:
-    head = os.pread(file.fileno(), 40, 0)
-    if b"," not in head:
-        return ""
-    first_t = head.split(b",")[0].removeprefix(b'{"t":')
-    return f"{os.fstat(file.fileno()).st_ino}-{first_t.hex()}"
+    # Whatever stands there: a power loss may have torn the first line, and the others are to be read all the same.
+    head = os.pread(file.fileno(), _HEAD_BYTES, 0)
+    return f"{os.fstat(file.fileno()).st_ino}-{head.hex()}" if len(head) == _HEAD_BYTES else ""
 
 
 def _last_lines(file: BinaryIO, count: int) -> tuple[list[LogLine], int]:
