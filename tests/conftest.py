@@ -168,9 +168,9 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a child process or a pending task, and end what it left: the next one starts clean."""
     if inspect.iscoroutinefunction(getattr(request, "function", None)):
         request.getfixturevalue("no_task_left")
-    before = set(psutil.Process().children())
+    before = _children()
     yield
-    left = [child for child in psutil.Process().children() if child not in before and child.pid not in _session_pids]
+    left = [psutil.Process(pid) for pid in _children() - before - _session_pids if psutil.pid_exists(pid)]
     seen = [f"{child.pid} {' '.join(_command_line(child))}" for child in left]
     for child in left:
         with suppress(psutil.NoSuchProcess):
@@ -178,6 +178,18 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         with suppress(ChildProcessError):
             os.waitpid(child.pid, 0)
     assert not seen, f"the test left child processes: {seen}"
+
+
+def _children() -> set[int]:
+    """List our children; psutil looks at every process of the machine for that, twice per test."""
+    lists = list(Path("/proc/self/task").glob("*/children"))
+    if not lists:  # a kernel without CONFIG_PROC_CHILDREN
+        return {child.pid for child in psutil.Process().children()}
+    pids: set[int] = set()
+    for file in lists:
+        with suppress(OSError):  # its thread has ended
+            pids.update(map(int, file.read_text().split()))
+    return pids
 
 
 def _command_line(process: psutil.Process) -> list[str]:
