@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
 import sys
@@ -14,8 +15,10 @@ import uvicorn
 
 from management_api.app import create_app
 from management_api.settings import CONFIG_FILE, ApiSettings, without_effect
+from management_api.streams import Streams
 from management_api.token import ensure_token
 from opmas.logs import configure
+from opmas.settings import SettingsInvalid
 from opmas.wire.errors import Conflict, OpmasError
 
 logger = structlog.get_logger("management_api")
@@ -23,6 +26,10 @@ logger = structlog.get_logger("management_api")
 
 class _Server(uvicorn.Server):
     """Ends at the first SIGTERM or SIGINT in order, at the second at once, and with exit code 0 either way."""
+
+    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+        super().__init__(config)
+        self._streams = streams
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -35,6 +42,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: object) -> None:
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._streams.stop()
 
 
 def listen(settings: ApiSettings) -> socket.socket:
@@ -56,26 +64,45 @@ def listen(settings: ApiSettings) -> socket.socket:
 
 async def serve(settings: ApiSettings, token: str, listener: socket.socket) -> None:
     """Serve until a signal ends it."""
+    streams, tls = Streams(settings.service.max_streams), settings.service.tls
     config = uvicorn.Config(
-        create_app(settings, token),
+        create_app(settings, token, streams),
         log_config=None,
         access_log=False,  # the gate writes one line a request, with its correlation id
         server_header=False,
         lifespan="on",
+        ssl_certfile=tls.cert,
+        ssl_keyfile=tls.key,
         timeout_graceful_shutdown=round(settings.service.shutdown_timeout) or 1,
     )
+    try:
+        config.load()
+    except OSError as error:  # of reading the files, or of what is in them
+        raise SettingsInvalid(
+            f"cannot speak TLS with {tls.cert} and {tls.key}: {error}", "both are PEM files; see service.tls"
+        ) from error
     host, port = listener.getsockname()[:2]
-    logger.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", home=str(settings.home))
-    await _Server(config).serve([listener])
+    scheme = "https" if config.is_ssl else "http"
+    logger.info("listening", url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", home=str(settings.home))
+    await _Server(config, streams).serve([listener])
+
+
+def _raise_file_limit() -> None:
+    """Take as many file descriptors as may be had: the usual 1,024 would end with so many streams."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> int:
     """Read the settings and serve; returns the exit code."""
     try:
+        _raise_file_limit()
         settings = ApiSettings.load(CONFIG_FILE)
         configure(settings.service.log_level)
         for name, reason in without_effect(os.environ):
             logger.warning(f"{name} has no effect", reason=reason)
+        if settings.auth.mode == "none":
+            logger.warning("authentication is off", consequence="every program of this machine administers the agents")
         token = ensure_token(settings.home)
         asyncio.run(serve(settings, token, listen(settings)))
     except OpmasError as error:

@@ -52,9 +52,11 @@ def create_app(settings: ApiSettings, token: str, streams: Streams | None = None
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.fleet, app.state.store, app.state.settings = fleet, store, settings
+        app.state.streams, app.state.figures, app.state.event_look = streams, measured, EventLook(fleet)
         async with (
             store,
             fleet.connected(),
+            streams.running(),
             _beside({"prepare database": store.prepare(), "last use of keys": keys.keep_last_used()}),
         ):
             yield
@@ -74,7 +76,8 @@ def create_app(settings: ApiSettings, token: str, streams: Streams | None = None
     errors.install(app)
     for module in _ROUTES:
         app.include_router(module.router)
-    app.include_router(tokens)
+    app.include_router(tokens, responses=openapi.answers(404))
+    openapi.install(app)
     # The last to be added is the outermost.
     app.add_middleware(Scales, limit=MAX_BODY_BYTES)
     app.add_middleware(Door, identify=Identification(settings.auth, token, keys), rates=Rates(settings.rate_limit))

@@ -1,37 +1,20 @@
-"""Routes beside the agents: packages on disk and the events of the fleet."""
+"""Routes about the packages on disk."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from management_api.agents import TheFleet, checked_id, given
-from management_api.auth import TheCaller, requires
-from management_api.auth.tenancy import require_agent, visibility
-from opmas.wire.params import EventsParams, PackagesParams
-from opmas.wire.views import EventsView, PackageList
+from management_api import examples
+from management_api.agents import TheFleet, given
+from management_api.auth import requires
+from management_api.openapi import answers
+from opmas.wire.params import PackagesParams
+from opmas.wire.views import PackageList
 
-router = APIRouter(prefix="/api/v1", tags=["catalogue"])
-
-
-class EventsOf(EventsParams):
-    """Events of all agents, or of one."""
-
-    agent: str | None = None
+router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
 
-@router.get("/packages", dependencies=[requires("packages:read")])
+@router.get("/packages", dependencies=[requires("packages:read")], responses=answers(example=examples.PACKAGES))
 async def list_packages(fleet: TheFleet, params: Annotated[PackagesParams, Query()]) -> PackageList:
-    """Every package on disk, broken ones with their error."""
+    """Every package on disk, broken ones with their error; `registered=false`: those of which there is no agent."""
     return await fleet.query("packages", PackageList, params=given(params))
-
-
-@router.get("/events", dependencies=[requires("events:read")])
-async def list_events(fleet: TheFleet, caller: TheCaller, params: Annotated[EventsOf, Query()]) -> EventsView:
-    """Status changes and their causes: those after `after`, else the latest."""
-    if params.agent is not None:
-        agent_id = checked_id(params.agent)
-        await require_agent(fleet, caller, agent_id)
-        return await fleet.query("events", EventsView, agent_id, given(params))
-    found = await fleet.query("events", EventsView, None, given(params))
-    visible = await visibility(fleet, caller)
-    return EventsView(events=tuple(event for event in found.events if visible(event.agent_id)), next=found.next)

@@ -17,7 +17,7 @@ router = APIRouter(tags=["health"])
 # Probes are impatient: a manager that needs longer than this for a word is not well.
 _PROBE_S = 1.0
 
-_started_at = now()
+STARTED_AT = now()
 
 
 class Health(BaseModel):
@@ -46,7 +46,7 @@ async def health(fleet: TheFleet) -> Health:
     return Health(
         status="ok" if all(word == "ok" for word in parts.values()) else "degraded",
         version=__version__,
-        instantiated_at=_started_at,
+        instantiated_at=STARTED_AT,
         registered_agents=manager.agents if manager else 0,
         parts=parts,
     )
