@@ -40,12 +40,14 @@ class Catalog:
         recorder: Recorder,
         settings: ManagerSettings,
         on_change: Callable[[AgentRecord], None],
+        tell: Callable[[AgentRecord, str], None],
     ) -> None:
         self._registry = registry
         self._store = store
         self._recorder = recorder
         self._allow = settings.permissions.allow
         self._on_change = on_change
+        self._tell = tell
         self.discovery = AgentDiscovery(settings.packages, settings.service.discovery_interval, self._apply)
         # Agents that were deleted: their packages make no new ones by themselves.
         self._tombstones: dict[str, AgentRow] = {}
@@ -208,6 +210,7 @@ class Catalog:
         """Say what was done to an agent, to people and to reconcile."""
         log.info(kind, agent=record.id, folder=record.row.package, by=cause.actor)
         self._recorder.happened(record.id, kind, cause, status=record.status)
+        self._tell(record, kind)
         record.notify()
         self._on_change(record)
 
@@ -224,6 +227,7 @@ class Catalog:
         """Drop an agent whose package went and whose instances have ended."""
         self._registry.remove(record.id)
         self._forgotten.append(record.id)
+        self._tell(record, "deleted")
         log.info("agent_forgotten", agent=record.id)
 
     async def sweep(self) -> None:

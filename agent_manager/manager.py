@@ -20,6 +20,7 @@ from agent_manager.commands import Commands
 from agent_manager.connection import OwnLogin
 from agent_manager.launch import Launcher
 from agent_manager.nats import CredentialSource
+from agent_manager.news import News
 from agent_manager.queries import NodeCondition, Queries
 from agent_manager.reconcile import Reconciler
 from agent_manager.recorder import Recorder
@@ -68,7 +69,8 @@ class AgentManager:
         self.store = Store.open(settings.database_url, settings.database.pool_size, settings.database.max_overflow)
         self.recorder = Recorder(self.store, node)
         self.templates = Templates(settings.home / "run")
-        self.catalog = Catalog(self.registry, self.store, self.recorder, settings, self._changed)
+        self.news = News()
+        self.catalog = Catalog(self.registry, self.store, self.recorder, settings, self._changed, self.news.tell)
 
     def stop(self) -> None:
         """Begin to stop; a second call hurries."""
@@ -102,7 +104,7 @@ class AgentManager:
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
         launcher = Launcher(self._settings.home, self._credentials, self.templates, self._settings.permissions.streams)
         self.supervisor = Supervisor(self.registry, launcher, self.recorder, tasks, self._changed)
-        self.reconciler = Reconciler(self.registry, self.supervisor)
+        self.reconciler = Reconciler(self.registry, self.supervisor, self.news.look)
         tasks.create_task(self._serve(tasks), name="serve")
         if not await self._unless_stopped(self._load()):
             if not self._leaving:
@@ -181,6 +183,7 @@ class AgentManager:
                 audit,
                 lambda: self._condition,
             )
+            tasks.create_task(self.news.run(bus), name="news")
             await Reports(bus, self.registry, self.supervisor).listen(tasks)
             await self._router.listen(tasks)
             log.info("listening", nats=self._credentials.url)

@@ -4,7 +4,7 @@ Dependencies start in order (`depends_on`) and stop in reverse: an agent is star
 stopped when those that need it and are going too are gone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from agent_manager.instance import Instance
 from agent_manager.lifecycle import Event, Phase
@@ -21,9 +21,10 @@ _GONE = Cause(actor="manager", detail="its package is gone")
 class Reconciler:
     """Makes it so, agent by agent."""
 
-    def __init__(self, registry: AgentRegistry, supervisor: Supervisor) -> None:
+    def __init__(self, registry: AgentRegistry, supervisor: Supervisor, on_look: Callable[[AgentRecord], None]) -> None:
         self._registry = registry
         self._supervisor = supervisor
+        self._on_look = on_look
         self.draining = False
         """Whether nothing is wanted any more, because the manager is going."""
 
@@ -50,6 +51,7 @@ class Reconciler:
                 self._stop(record, instance, cause)
             elif instance.alive and instance.epoch < record.row.epoch and self._may_start(record):
                 self._supervisor.apply(record, instance, Event.STOP, cause)
+        self._on_look(record)
 
     def _start_missing(self, record: AgentRecord, count: int, cause: Cause) -> None:
         if not self._may_start(record):

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from opmas.bus import Msg
+from opmas.wire import subjects
 from opmas.wire.errors import AgentNotFound, Conflict, InvalidRequest, PackageInvalid
+from opmas.wire.messages import StatusReport
 from tests.integration.manager.fleet import SLEEPER, Document, Fleet, Operator, pids, until
 from tests.integration.manager.test_packages import change, package_of
 from tests.node import exists
@@ -280,3 +283,34 @@ async def test_the_audit_says_who_did_what_to_which_agent(operator: Operator) ->
     assert page["audit"][1]["params"] == {"description": "seen"}
     assert rest["audit"] == page["audit"][1:2]
     assert [kind for kind, _ in await kinds(operator, "watched")] == ["registered", "updated", "deleted"]
+
+
+async def test_everybody_is_told_of_agents_and_of_their_statuses(operator: Operator) -> None:
+    told: list[tuple[str, str]] = []
+
+    async def listen(msg: Msg) -> None:
+        report = StatusReport.model_validate_json(msg.data)
+        if report.agent_id == "herald" and report.instance_id is None:
+            assert subjects.REPUBLISHED_HEADER in msg.headers
+            told.append((report.status.value, str(report.metadata.get("change", ""))))
+
+    async with asyncio.TaskGroup() as tasks:
+        subscription = await operator.bus.subscribe(subjects.STATUS, listen, tasks=tasks)
+        await operator.bus.flush()
+        await operator.command("register", "herald", package="sleeper")
+        await operator.command("start", "herald", wait=60)
+        await operator.command("delete", "herald")
+
+        async def complete() -> bool:
+            return bool(told) and told[-1] == ("stopped", "deleted")
+
+        await until(complete, "the last of the news")
+        await subscription.drain()
+
+    assert told == [
+        ("stopped", "registered"),
+        ("starting", ""),
+        ("running", ""),
+        ("stopped", ""),
+        ("stopped", "deleted"),
+    ]

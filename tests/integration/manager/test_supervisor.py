@@ -74,7 +74,7 @@ async def yard(root: Path) -> AsyncIterator[Yard]:
         async with Store.open(url) as store, asyncio.TaskGroup() as tasks:
             recorder = Recorder(store, "here")
             supervisor = Supervisor(registry, launcher, recorder, tasks, lambda _record: None)
-            reconciler = Reconciler(registry, supervisor)
+            reconciler = Reconciler(registry, supervisor, lambda _record: None)
             yield Yard(root / "packages", registry, launcher, recorder, supervisor, reconciler)
             reconciler.draining = True
             async with asyncio.timeout(60):
