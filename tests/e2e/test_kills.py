@@ -1,6 +1,7 @@
 """Whatever is killed comes back, takes nothing along that could live on, and leaves nothing behind."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -304,6 +305,28 @@ def test_a_new_up_adopts_what_a_killed_up_left_and_ctrl_c_ends_it_all(root: Path
     assert node.process is not None
     node.process.send_signal(signal.SIGINT)
     assert node.reap() == 0
+    assert not node.processes()
+
+
+def test_a_node_whose_files_were_torn_by_a_power_loss_comes_up_again(root: Path) -> None:
+    node = Node(root)
+    write_fleet(node.packages)
+    node.up()
+    pids(node)
+    for pid in node.processes():
+        with contextlib.suppress(ProcessLookupError):  # it went with one of the others
+            kill(pid)
+    node.reap()
+    until(lambda: not node.processes(), "the end of all")
+    records = ("run/*/*/*", "*.lock", "up.json", "nats/lock", "nats/*.pid", "nats/*.ports", "nats/*.creds")
+    for record in (path for pattern in records for path in node.home.glob(pattern) if path.is_file()):
+        record.write_bytes(b"\0" * 100)
+
+    node.up()
+
+    pids(node)
+    assert "number 0" in node.lines("steady", 10_000)
+    assert node.down().returncode == 0
     assert not node.processes()
 
 

@@ -141,6 +141,19 @@ def test_a_slow_follower_goes_on_with_the_oldest_file_left(path: Path) -> None:
     assert numbers == list(range(numbers[0], 200))
 
 
+@pytest.mark.parametrize("torn", [b"\0" * 100, b"9" * 20, b'{"t":', b"x"])
+def test_a_log_whose_first_line_was_torn_by_a_power_loss_shows_the_others(path: Path, torn: bytes) -> None:
+    path.write_bytes(torn)
+    log = LogWriter(str(path), 1000, 2)
+    log.write("out", b"whole\n")
+    lines, cursor = LogReader(path).tail(10)
+    log.write("out", b"next\n")
+    log.close()
+
+    assert [line.text for line in lines] == ["whole"]
+    assert [line.text for line in LogReader(path).read_since(cursor)[0]] == ["next"]
+
+
 def test_no_log_is_no_lines(path: Path) -> None:
     assert LogReader(path).tail(10) == ([], "")
     assert LogReader(path).read_since("") == ([], "")
