@@ -17,7 +17,7 @@ import traceback
 
 import setproctitle
 
-from agent_manager.process import procfs, shim
+from agent_manager.process import packing, procfs, shim
 from agent_manager.process.confine import landlock_abi
 
 
@@ -67,6 +67,7 @@ def _settle() -> None:
     sys.stderr.flush()
     gc.collect()
     gc.disable()  # shims stay like this: a collection would write on every page
+    packing.pack()
     gc.freeze()
 
 
