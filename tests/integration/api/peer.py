@@ -22,6 +22,8 @@ from opmas.wire.status import AgentStatus, Desired
 from opmas.wire.views import (
     AgentList,
     AgentView,
+    AuditEntry,
+    AuditView,
     Cause,
     ControlResult,
     EventsView,
@@ -33,10 +35,14 @@ from opmas.wire.views import (
     LogsView,
     MetricsView,
     MetricValues,
+    NodeList,
+    NodeView,
     PackageList,
     PackageView,
     StatusDetails,
     StatusView,
+    Step,
+    WhyView,
 )
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -92,6 +98,23 @@ class Peer:
             "packages": PackageList(
                 packages=(PackageView(name="bad", folder="p/bad", registered=False, error="no"),), total=1
             ),
+            "audit": AuditView(
+                audit=(
+                    AuditEntry(
+                        id=3, time=NOON, node="n1", publisher="cli", command="stop", agent_id="echo", outcome="success"
+                    ),
+                ),
+                next=3,
+            ),
+            "nodes": NodeList(
+                nodes=(
+                    NodeView(
+                        id="n1", version="0", pid=1, status="ready", started_at=NOON, agents=1, instances=1,
+                        database="ok", isolation="landlock 4",
+                    ),
+                ),
+                total=1,
+            ),
             "health": HealthView(status="ok", node="n1", version="0", checks={"database": "ok"}, agents=1, uptime_s=1),
         }
         return whole[name] if name in whole else self._of_one(name, agent_id or "")
@@ -106,6 +129,9 @@ class Peer:
             ),
             "metrics": MetricsView(agent_id=agent_id, timestamp=NOON, metrics=MetricValues(cpu_percent=1.5)),
             "logs": _lines(agent_id),
+            "why": WhyView(
+                agent_id=agent_id, status=view.status, code="running", summary="it runs", steps=(Step(what="started"),)
+            ),
         }
         return one.get(name, ControlResult(accepted=True, generation=2, status=view.status))
 

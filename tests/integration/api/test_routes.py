@@ -16,7 +16,7 @@ from tests.integration.api.server import Server
 
 AGENT_KEYS = {
     *("id", "name", "type", "version", "description", "package", "status", "desired", "enabled", "replicas"),
-    *("capabilities", "config", "labels", "instances", "next_retry_at", "reason", "created_at", "updated_at"),
+    *("capabilities", "config", "labels", "instances", "next_retry_at", "reason", "access", "created_at", "updated_at"),
 }
 ERRORS = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, OpmasError)]
 
@@ -37,7 +37,7 @@ async def test_a_command_is_answered_in_the_response_format(http: httpx2.AsyncCl
 
     assert answer.status_code == 200
     assert set(answer.json()) == {"status", "command", "agent_id", "result", "error", "timestamp"}
-    assert answer.json()["result"] == {"accepted": True, "generation": 2, "status": "running"}
+    assert answer.json()["result"] == {"accepted": True, "generation": 2, "status": "running", "changed": False}
     assert [(s.name, s.agent_id, s.params) for s in peer.seen] == [(command, "echo", {"wait": 2.5})]
 
 
