@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from agent_manager.nats.roles import Role
 from opmas.wire import subjects
 
+_COMMANDERS = frozenset({Role.MANAGER, Role.API, Role.OPERATOR})
 _IDENTIFIED = frozenset({subjects.IDENTIFIED_COMMAND, subjects.IDENTIFIED_QUERY})
 
 
@@ -28,8 +29,8 @@ class Publisher:
 
     @property
     def may_command(self) -> bool:
-        """Whether this user is one that commands and asks managers; instances of agents do neither."""
-        return not self.role.is_agent
+        """Whether this user is one that commands managers; viewers only ask, and instances of agents do neither."""
+        return self.role in _COMMANDERS
 
 
 def publisher_of(

@@ -30,18 +30,22 @@ _RESERVED = frozenset({"agent", "run", "opmas"})
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a user is to be: its role, its name (an agent's id), for agents the instance and the manifest's subjects."""
+    """What a user is to be: its role, its name (an agent's id), for agents the instance and the manifest's subjects.
+
+    `life_s` is for credentials that nobody renews; the others live as long as their mint says.
+    """
 
     role: Role
     name: str
     instance_id: str = ""
     publish: tuple[str, ...] = ()
     subscribe: tuple[str, ...] = ()
+    life_s: float | None = None
 
     @property
     def inbox_prefix(self) -> str:
         """The only subjects under which this user may receive replies."""
-        if self.role is Role.OPERATOR:
+        if self.role in {Role.OPERATOR, Role.VIEWER}:
             return "_INBOX"  # what the stock `nats` tool uses; it has no variable to say otherwise
         if self.role.is_agent:
             return f"_INBOX.agent.{self.instance_id}"
@@ -97,9 +101,10 @@ class Mint:
         if not self._scoped:
             about |= TEMPLATES[grant.role].filled(grant.name, tags).claims()
         now = time.time()
-        expires_at = int(now + self._life_s)
+        life_s = grant.life_s or self._life_s
+        expires_at = int(now + life_s)
         token = claims.encode(self._signers[grant.role], key, grant.name, about, expires_at=expires_at)
-        return Credentials(creds_text(token, user), key, expires_at, renew_at=now + self._life_s / 2)
+        return Credentials(creds_text(token, user), key, expires_at, renew_at=now + life_s / 2)
 
 
 def check(grant: Grant) -> None:

@@ -7,8 +7,8 @@ grant itself anything. Four findings (nats-server 2.15.1, measured) shaped the t
   itself a message with any reply subject it likes and may then publish there, even against a `deny`. So no role has
   it; to answer, clients may publish to `_INBOX.>`, where a reply subject is a secret only the asker can subscribe to.
 * Inboxes are private: `_INBOX.{role}.{name}.>`. The stock `nats` tool asks under `_INBOX.{random}[.{random}]`:
-  operators may subscribe to just these short ones, where nobody's replies but operators' pass.
-* A last token `*` also lets its holder subscribe to `>` in that place. Operators' inboxes have a `deny` for that
+  operators and viewers may subscribe to just these short ones, where nobody's replies but theirs pass.
+* A last token `*` also lets its holder subscribe to `>` in that place. These inboxes have a `deny` for that
   reason, and whoever allows an agent `x.*` allows it to read `x.>`.
 * nats-server delivers what JetStream stores to any reply or deliver subject, unchecked. Whoever may read a stream can
   therefore have bytes of its own published anywhere in the account. So agents may publish into streams (their granted
@@ -33,6 +33,7 @@ class Role(StrEnum):
     MANAGER = "manager"
     API = "api"
     OPERATOR = "operator"
+    VIEWER = "viewer"
 
     @property
     def is_agent(self) -> bool:
@@ -130,6 +131,9 @@ _OWN_STREAMS = (
     f"$O.{_NAME}.>",
 )
 
+_WATCHED = (subjects.RESPONSE, subjects.STATUS, subjects.METRICS, "agent.*.log", *_DATA, "_INBOX.*", "_INBOX.*.*")
+_OTHERS_INBOXES = ("_INBOX.*.*.>",)
+
 TEMPLATES: dict[Role, Permissions] = {
     Role.AGENT: _AGENT,
     Role.STREAMER: Permissions(publish=_AGENT.publish + _OWN_STREAMS, subscribe=_AGENT.subscribe),
@@ -155,15 +159,9 @@ TEMPLATES: dict[Role, Permissions] = {
     ),
     Role.OPERATOR: Permissions(
         publish=(subjects.COMMAND, subjects.QUERY, *_DATA, "$SRV.>", _INBOX, *_JETSTREAM),
-        subscribe=(
-            subjects.RESPONSE,
-            subjects.STATUS,
-            subjects.METRICS,
-            "agent.*.log",
-            *_DATA,
-            "_INBOX.*",
-            "_INBOX.*.*",
-        ),
-        subscribe_deny=("_INBOX.*.*.>",),
+        subscribe=_WATCHED,
+        subscribe_deny=_OTHERS_INBOXES,
     ),
+    # Asks and listens. It answers nobody, and has no JetStream, with which a stored message becomes a command.
+    Role.VIEWER: Permissions(publish=(subjects.QUERY, "$SRV.>"), subscribe=_WATCHED, subscribe_deny=_OTHERS_INBOXES),
 }

@@ -32,6 +32,9 @@ class _OwnCommand(Command):
     """A command on our own subject, which already says for whom it is."""
 
     agent_id: str = ""
+    # A response has one. Whoever asks a manager names any subject for the answer, ours too; the answer repeats a word of
+    # the asker's as `command`, and must not become one that the asker may not give.
+    status: JsonValue = None
 
 
 class Answers:
@@ -190,6 +193,8 @@ def _parsed(kind: Kind, msg: Msg) -> tuple[str, Params]:
     try:
         if kind is Kind.COMMAND:
             command = _OwnCommand.model_validate_json(msg.data)
+            if command.status is not None:
+                raise InvalidRequest("cannot obey a response: it is no command")
             return command.command, command.params
         query = Query.model_validate_json(msg.data)
     except ValidationError as error:

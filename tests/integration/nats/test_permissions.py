@@ -158,3 +158,25 @@ async def test_a_trusted_agent_works_with_the_streams_that_bear_its_name(join: J
     for subject in ("STREAM.CREATE.b", "STREAM.DELETE.KV_b", "CONSUMER.CREATE.b.d", "STREAM.LIST"):
         await agent.client.publish(f"$JS.API.{subject}", b"", reply=agent.client.new_inbox())
     assert len(await agent.refused()) == 4
+
+
+async def test_a_viewer_asks_and_listens_but_commands_nobody(join: Join) -> None:
+    manager, viewer = await join("node-1", Role.MANAGER), await join("watch", Role.VIEWER, inbox_prefix="_INBOX")
+
+    async def answer(msg: Msg) -> None:
+        await manager.client.publish(msg.reply, b"facts")
+
+    await manager.client.subscribe("opmas.identified.query", "managers", cb=answer)
+    await manager.settle()
+    for subject in ("agent.manager.response", "agent.status", "agent.metrics", "agent.a.log", "findings.>"):
+        await viewer.client.subscribe(subject)
+    assert (await viewer.client.request("agent.manager.query", b"", timeout=5)).data == b"facts"
+    assert not await viewer.refused()
+
+    forbidden = ("agent.manager.command", "opmas.identified.query", "agent.a.command", "agent.a.query", "agent.status",
+                 "events.x", "run.1.live", "_INBOX.manager.node-1.x", "$JS.API.INFO")  # fmt: skip
+    for subject in forbidden:
+        await viewer.client.publish(subject, b"")
+    for subject in ("agent.>", "agent.a.command", "run.>", "_INBOX.manager.node-1.>", "$SRV.PING"):
+        await viewer.client.subscribe(subject)
+    assert len(await viewer.refused()) == len(forbidden) + 5

@@ -10,6 +10,7 @@ from pydantic import BaseModel, JsonValue
 from opmas.agent import Agent, Message, command, on, query
 from opmas.agent.testing import AgentHarness
 from opmas.wire.errors import AgentFailed, DeadlineExceeded, InvalidRequest, PermissionDenied
+from opmas.wire.messages import Response, failure
 
 SCHEMA: dict[str, JsonValue] = {
     "type": "object",
@@ -148,6 +149,18 @@ async def test_what_a_command_raises_is_raised_to_the_test() -> None:
             await harness.command("crash")
         with pytest.raises(PermissionDenied, match="not you"):
             await harness.command("refuse")
+
+
+async def test_a_response_that_somebody_sent_our_way_is_no_command() -> None:
+    misled = failure("drain", "agent", InvalidRequest("there is no query 'drain'").body())
+
+    async with AgentHarness(Sentinel) as harness:
+        answer = await harness.ask("agent.agent.command", misled.model_dump(mode="json"))
+
+    assert (
+        Response.model_validate(answer.json()).error
+        == InvalidRequest("cannot obey a response: it is no command").body()
+    )
 
 
 async def test_an_unknown_command_names_the_known_ones() -> None:
