@@ -1,4 +1,4 @@
-"""The queries: list, get, status, health, logs, metrics, events, audit, packages, nodes. They change nothing."""
+"""The queries, from `list` to `nodes`: they answer from what the manager knows, and change nothing."""
 
 import asyncio
 import itertools
@@ -21,6 +21,7 @@ from agent_manager.sampling import handles
 from agent_manager.store import Store
 from opmas import __version__
 from opmas.wire.errors import InvalidRequest
+from opmas.wire.manifest import merged_config
 from opmas.wire.messages import now
 from opmas.wire.params import AuditParams, EventsParams, ListParams, LogsParams, PackagesParams
 from opmas.wire.status import AgentStatus
@@ -30,6 +31,7 @@ from opmas.wire.views import (
     AuditEntry,
     AuditView,
     Cause,
+    ConfigView,
     EventsView,
     EventView,
     HealthView,
@@ -113,6 +115,18 @@ class Queries:
                 reason=record.reason or (last_exit.reason if last_exit and not record.alive else ""),
             ),
             instances=tuple(instance.view() for instance in instances),
+        )
+
+    def config(self, agent_id: str) -> ConfigView:
+        """One agent's config. Raises `PackageInvalid` when its package cannot be used."""
+        record = self._registry.get(agent_id)
+        settings = record.manifest().config
+        return ConfigView(
+            agent_id=agent_id,
+            config=merged_config(settings.defaults, record.row.config),
+            given=record.row.config,
+            defaults=settings.defaults,
+            json_schema=settings.json_schema,
         )
 
     async def metrics(self, agent_id: str) -> MetricsView:

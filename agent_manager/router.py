@@ -253,6 +253,7 @@ def _query_table(queries: Queries) -> dict[str, tuple[type[Params], Ask]]:
         "health": (NoParams, about_all(lambda _params: queries.health())),
         "get": (NoParams, about_one(queries.get)),
         "status": (NoParams, about_one(queries.status)),
+        "config": (NoParams, about_one(queries.config)),
         "metrics": (NoParams, metrics),
         "logs": (LogsParams, cast(Ask, queries.logs)),
         "events": (EventsParams, cast(Ask, queries.events)),

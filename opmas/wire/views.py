@@ -110,6 +110,19 @@ class StatusView(Message):
     instances: tuple[InstanceView, ...] = ()
 
 
+class ConfigView(Message):
+    """An agent's config as its instances get it, which is what its operator gave, laid over its package's defaults.
+
+    `json_schema` is the package's; empty when it allows anything.
+    """
+
+    agent_id: str
+    config: dict[str, JsonValue]
+    given: dict[str, JsonValue]
+    defaults: dict[str, JsonValue]
+    json_schema: dict[str, JsonValue]
+
+
 class MetricValues(Message):
     """Figures sampled from outside (`cpu_percent` of one core, `memory_bytes` resident) and the agent's own."""
 
@@ -154,10 +167,14 @@ class LogsView(Message):
 
 
 class Cause(Message):
-    """Why a status changed: who (`actor`), by which command, the exit, and the last words."""
+    """Why a status changed: who (`actor`), by which command, the exit, and the last words.
+
+    `code` names the kind of an end for programs: `crash`, `killed`, `hang`, `stopped`, ….
+    """
 
     actor: str = ""
     command: str = ""
+    code: str = ""
     detail: str = ""
     exit_code: int | None = None
     signal: int | None = None

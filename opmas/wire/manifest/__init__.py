@@ -3,7 +3,7 @@
 No file is opened here: the manager, which has a disk, looks for those that a manifest names.
 """
 
-from opmas.wire.manifest.config import validate_config
+from opmas.wire.manifest.config import merged_config, validate_config
 from opmas.wire.manifest.environment import merge_environment, needs_new_interpreter, parse_env_file
 from opmas.wire.manifest.model import Manifest
 from opmas.wire.manifest.parsing import parse_manifest
@@ -20,6 +20,7 @@ __all__ = [
     "covers",
     "manifest_schema",
     "merge_environment",
+    "merged_config",
     "needs_new_interpreter",
     "parse_env_file",
     "parse_manifest",

@@ -49,7 +49,7 @@ def config_problems(schema: Config, config: Config) -> list[str]:
 
 def validate_config(manifest: "Manifest", config: Config) -> Config:
     """Lay `config` over the manifest's defaults (mappings key by key) and return it, or raise InvalidRequest."""
-    merged = _merge(manifest.config.defaults, config)
+    merged = merged_config(manifest.config.defaults, config)
     problems = config_problems(manifest.config.json_schema, merged)
     if problems:
         raise InvalidRequest(
@@ -59,11 +59,12 @@ def validate_config(manifest: "Manifest", config: Config) -> Config:
     return merged
 
 
-def _merge(lower: Config, upper: Config) -> Config:
+def merged_config(lower: Config, upper: Config) -> Config:
+    """Lay `upper` over `lower`, mappings key by key."""
     merged = {**lower}
     for key, value in upper.items():
         below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        merged[key] = merged_config(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
 
 
