@@ -32,8 +32,8 @@ class _OwnCommand(Command):
     """A command on our own subject, which already says for whom it is."""
 
     agent_id: str = ""
-    # A response has one. Whoever asks a manager names any subject for the answer, ours too; the answer repeats a word of
-    # the asker's as `command`, and must not become one that the asker may not give.
+    # A response has one. Whoever asks a manager names any subject for the answer, ours too; the answer repeats a word
+    # of the asker's as `command`, and must not become one that the asker may not give.
     status: JsonValue = None
 
 
