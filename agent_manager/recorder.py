@@ -43,6 +43,7 @@ class Recorder:
         self._events: deque[EventRow] = deque(maxlen=_KEPT_EVENTS)
         self._audit: deque[AuditRow] = deque(maxlen=_KEPT_EVENTS)
         self._work = asyncio.Event()
+        self._flushing = asyncio.Lock()
         self.database_ok = False
 
     def changed(self, record: AgentRecord, instance: Instance, cause: Cause) -> None:
@@ -99,6 +100,11 @@ class Recorder:
 
     async def flush(self) -> bool:
         """Save what there is; False when the database did not take it, which loses nothing and doubles nothing."""
+        # One at a time: who has flushed finds all in the database, also what another flush had in hand.
+        async with self._flushing:
+            return await self._flush()
+
+    async def _flush(self) -> bool:
         self._work.clear()
         try:
             await self._flush_instances()

@@ -180,6 +180,19 @@ async def test_what_happens_before_there_is_a_database_is_recorded_when_there_is
         assert [row.agent_id for row in await store.instances()] == ["a"]
 
 
+async def test_who_flushes_waits_for_what_another_flush_has_in_hand(tmp_path: Path) -> None:
+    async with Store.open(f"sqlite:///{tmp_path / 'manager.db'}") as store, asyncio.TaskGroup() as tasks:
+        await store.migrate()
+        recorder = Recorder(store, "here")
+        recorder.happened("a", "instance", SOMEBODY)
+        tasks.create_task(recorder.flush())
+        await asyncio.sleep(0)  # it has taken the event and waits for the database
+
+        await recorder.flush()
+
+        assert len(await store.events()) == 1
+
+
 async def test_instances_that_scaling_removed_leave_the_database(tmp_path: Path) -> None:
     async with yard(tmp_path) as one, Store.open(f"sqlite:///{tmp_path / 'manager.db'}") as store:
         await store.migrate()
