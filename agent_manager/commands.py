@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from agent_manager.lifecycle import SETTLED, Phase
 from agent_manager.reconcile import Reconciler, needs
+from agent_manager.recorder import Recorder
 from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.store import AgentRow, Store
 from agent_manager.supervisor import last_lines
@@ -30,10 +31,12 @@ class Commands:
         registry: AgentRegistry,
         store: Store,
         reconciler: Reconciler,
+        recorder: Recorder,
         announce: Callable[[AgentRecord, str, Cause], None],
         stopping: Callable[[], bool],
     ) -> None:
         self._registry = registry
+        self._recorder = recorder
         self._announce = announce
         self._store = store
         self._reconciler = reconciler
@@ -45,7 +48,7 @@ class Commands:
         _refuse_disabled(record)
         changed = False
         for needed in [*needs(record, self._registry)]:
-            changed |= await self.want(needed, cause, _running)
+            changed |= await self._order(needed, cause, _running)
             needed.forgive()
             self._reconciler.reconcile(needed)
         return await self._answer(record, params, _up, changed=changed)
@@ -53,7 +56,7 @@ class Commands:
     async def stop(self, agent_id: str, params: ControlParams, cause: Cause) -> ControlResult:
         """Want the agent not to run."""
         record = self._registry.get(agent_id)
-        changed = await self.want(record, cause, _stopped)
+        changed = await self._order(record, cause, _stopped)
         self._reconciler.reconcile(record)
         return await self._answer(record, params, _down, changed=changed)
 
@@ -62,14 +65,14 @@ class Commands:
         record = self._registry.get(agent_id)
         _refuse_disabled(record)
         record.manifest()
-        changed = await self.want(record, cause, _restarted)
+        changed = await self._order(record, cause, _restarted)
         self._reconciler.reconcile(record)
         return await self._answer(record, params, _up, changed=changed)
 
     async def scale(self, agent_id: str, params: ScaleParams, cause: Cause) -> ControlResult:
         """Want so many instances; whether they should run is not changed, except that 0 means none."""
         record = self._registry.get(agent_id)
-        changed = await self.want(record, cause, lambda row: _scaled(row, params.replicas))
+        changed = await self._order(record, cause, lambda row: _scaled(row, params.replicas))
         self._reconciler.reconcile(record)
         goal = _up if record.wanted and params.replicas else _down
         return await self._answer(record, params, goal, changed=changed)
@@ -95,6 +98,12 @@ class Commands:
         return await self._answer(
             record, params, _up if record.wanted and record.row.replicas else _down, changed=changed
         )
+
+    async def _order(self, record: AgentRecord, cause: Cause, change: Callable[[AgentRow], AgentRow]) -> bool:
+        changed = await self.want(record, cause, change)
+        if changed:
+            self._recorder.happened(record.id, "ordered", cause, status=record.status)
+        return changed
 
     async def want(self, record: AgentRecord, cause: Cause, change: Callable[[AgentRow], AgentRow]) -> bool:
         """Commit a change of what is wanted; nothing is written when nothing changes. Say whether it did."""

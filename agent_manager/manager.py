@@ -68,7 +68,7 @@ class AgentManager:
         self.registry = AgentRegistry(node, settings.home / "run")
         self.store = Store.open(settings.database_url, settings.database.pool_size, settings.database.max_overflow)
         self.recorder = Recorder(self.store, node)
-        self.templates = Templates(settings.home / "run")
+        self.templates = Templates(settings.home / "run", self.recorder.refused_preload)
         self.news = News()
         self.catalog = Catalog(self.registry, self.store, self.recorder, settings, self._changed, self.news.tell)
 
@@ -165,6 +165,7 @@ class AgentManager:
                 self.registry,
                 self.store,
                 self.reconciler,
+                self.recorder,
                 self.catalog.announce,
                 lambda: self._condition == "draining",
             )

@@ -13,6 +13,7 @@ from typing import TypeVar
 import structlog
 
 from agent_manager.instance import Instance
+from agent_manager.process.errors import PreloadRefused
 from agent_manager.registry import AgentRecord
 from agent_manager.store import AuditRow, EventRow, Store
 from opmas.wire.errors import DatabaseUnavailable, OpmasError
@@ -79,6 +80,15 @@ class Recorder:
             )
         )
         self._work.set()
+
+    def refused_preload(self, agent_id: str, refusal: PreloadRefused) -> None:
+        """An instance was executed, because what it wants preloaded cannot be forked from."""
+        cause = Cause(actor="manager", code="preload_refused", detail=f"{refusal.message}: executed, not forked")
+        self.happened(agent_id, "preload_refused", cause)
+
+    def unsaved(self, agent_id: str) -> list[EventRow]:
+        """What happened to an agent and waits to be saved."""
+        return [row for row in self._events if row.agent_id == agent_id]
 
     def answered(self, row: AuditRow) -> None:
         """A command was answered; its audit row comes with the next batch."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from agent_manager.ending import SHIM_KILLED, Ending, Failure
 from agent_manager.instance import Instance
 from agent_manager.launch import Launcher, recall
 from agent_manager.lifecycle import Action, Event, Phase, step
@@ -23,7 +24,7 @@ from agent_manager.recorder import Recorder
 from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.restart import decide
 from opmas.wire.errors import OpmasError
-from opmas.wire.views import Cause, LastExit
+from opmas.wire.views import Cause
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +140,7 @@ class Supervisor:
         except OpmasError as error:
             # Asked for on record, the cause is in the error: nothing to trace.
             log.warning("launch_failed", instance=instance.id, reason=error.message)
-            await self._ended(record, instance, None, error.message)
+            await self._ended(record, instance, None, Failure.of(error))
             return
         instance.launched(shim)
         pid = shim.state.pid
@@ -173,20 +174,22 @@ class Supervisor:
             # The shim was killed and took the instance along; what the instance had started may live on.
             with contextlib.suppress(TimeoutError):
                 await asyncio.to_thread(instance.slot.sweep_strays)
-        await self._ended(record, instance, exit_record, "" if exit_record else "its shim was killed")
+        await self._ended(record, instance, exit_record, None if exit_record else SHIM_KILLED)
 
-    async def _ended(self, record: AgentRecord, instance: Instance, exit_record: SlotExit | None, failure: str) -> None:
+    async def _ended(
+        self, record: AgentRecord, instance: Instance, exit_record: SlotExit | None, failure: Failure | None
+    ) -> None:
         # Read before anything is decided: a command that comes meanwhile must find the decision still to be made.
         lines = await asyncio.to_thread(last_lines, instance)
         asked = instance.phase is Phase.STOPPING
         succeeded = self._succeeded(record, instance, exit_record)
-        last_exit = _last_exit(instance, exit_record, failure, asked=asked, succeeded=succeeded)
-        instance.last_exit = last_exit
+        ending = Ending(exit_record, failure, instance.verdict, asked=asked, succeeded=succeeded)
+        last_exit = instance.last_exit = ending.last_exit()
         event = Event.ENDED if asked else self._decide(record, instance, succeeded=succeeded)
         if event in {Event.ENDED, Event.ENDED_WELL}:
             lines, instance.reason = (), ""
         else:
-            instance.reason = _sentence(last_exit, failure, instance.reason)
+            instance.reason = ending.sentence(instance.reason)
         instance.shim = instance.sample = None
         # When it is to be launched again, the next process is given new ones in their place.
         login = None if event is Event.ENDED_RETRY else self._launcher.withdraw(instance)
@@ -194,6 +197,7 @@ class Supervisor:
             actor=record.cause.actor if asked else "manager",
             command=record.cause.command if asked else "",
             correlation_id=record.cause.correlation_id if asked else "",
+            code=ending.code,
             detail=instance.reason or last_exit.reason,
             exit_code=last_exit.exit_code,
             signal=last_exit.signal,
@@ -254,38 +258,3 @@ def _disarm(instance: Instance) -> None:
         instance.retry.cancel()
         instance.retry = None
     instance.next_retry_at = None
-
-
-def _last_exit(instance: Instance, record: SlotExit | None, failure: str, *, asked: bool, succeeded: bool) -> LastExit:
-    if record is None:
-        return LastExit(terminated_at=datetime.now(UTC), reason=failure or "unknown")
-    if instance.verdict:
-        reason = instance.verdict
-    elif asked:
-        reason = "stopped"
-    elif record.error is not None:
-        reason = record.error
-    elif record.oom:
-        reason = "out_of_memory"
-    elif record.signal is not None:
-        reason = "killed"
-    else:
-        reason = "completed" if succeeded else "crash"
-    return LastExit(
-        exit_code=record.code,
-        signal=record.signal,
-        terminated_at=datetime.fromtimestamp(record.ended_at, UTC),
-        reason=reason,
-    )
-
-
-def _sentence(last_exit: LastExit, failure: str, policy: str) -> str:
-    if failure:
-        what = failure
-    elif last_exit.exit_code is not None and last_exit.reason == "crash":
-        what = f"exited with code {last_exit.exit_code}"
-    elif last_exit.signal is not None and last_exit.reason == "killed":
-        what = f"killed by signal {last_exit.signal}"
-    else:
-        what = last_exit.reason
-    return f"{what}; {policy}" if policy else what

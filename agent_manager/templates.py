@@ -7,7 +7,7 @@ import asyncio
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -31,7 +31,10 @@ _PLAIN = (*PRELOAD, "opmas.agent.rehearsal:rehearse")
 class Templates:
     """Gives every launch the template that fits it."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(
+        self, run_dir: Path, on_refusal: Callable[[str, PreloadRefused], None] = lambda _agent_id, _refusal: None
+    ) -> None:
+        self._on_refusal = on_refusal
         self._log = run_dir / "template.log"
         self._warm: dict[tuple[str, ...], Template] = {}
         self._refused: dict[tuple[str, ...], PreloadRefused] = {}
@@ -47,6 +50,7 @@ class Templates:
             template = await self._warmed(preload)
         except PreloadRefused as refusal:
             log.warning("preload_refused", agent=spec.agent_id, reason=str(refusal), consequence="executed, not forked")
+            self._on_refusal(spec.agent_id, refusal)
             argv = (sys.executable, "-m", "opmas.agent")
             spec = dataclasses.replace(spec, entry=(), argv=argv)
             template = await self._warmed(_PLAIN)
