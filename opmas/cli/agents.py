@@ -1,14 +1,14 @@
-"""Verbs that look at agents: `ls`, `describe`, `events`, `packages`."""
+"""Verbs that look at agents: `ls`, `describe`, `why`."""
 
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from opmas.cli import events as happened
 from opmas.cli import paper
 from opmas.cli.connection import Document, agent_path, get, no_such_agent
-from opmas.cli.failure import Exit, Failure
-
-Json = Annotated[bool, Parameter(name="--json", negative=())]
+from opmas.cli.failure import Failure
+from opmas.cli.selection import Json, Labels
 
 _EVENTS_SHOWN = 10
 _LINES_SHOWN = 10
@@ -18,7 +18,7 @@ def ls(
     *,
     status: str | None = None,
     type_: Annotated[str | None, Parameter(name="--type")] = None,
-    label: str | None = None,
+    label: Labels = None,
     json: Json = False,
 ) -> None:
     """List agents.
@@ -26,7 +26,7 @@ def ls(
     Args:
         status: only agents of this status
         type_: only agents of this type
-        label: only agents with this label, key=value
+        label: only agents with this label, key=value; several: with all of them
         json: one JSON document, as the API answers it
     """
     found = get("/api/v1/agents", {"status": status, "type": type_, "label": label})
@@ -62,36 +62,89 @@ def describe(agent: str, /, *, json: Json = False) -> None:
 
     Args:
         agent: the agent's id
-        json: one JSON document: {agent, status, events, lines}
+        json: one JSON document: {agent, status, why, events, lines}
     """
-    try:
-        view = get(agent_path(agent))
-    except Failure as failure:
-        raise no_such_agent("describe", agent) if failure.exit is Exit.NOT_FOUND else failure from failure
-    health = get(agent_path(agent, "/status"))
+    view = _of("describe", agent)
+    health, cause = get(agent_path(agent, "/status")), _explained(view)
     events = get("/api/v1/events", {"agent": agent, "limit": _EVENTS_SHOWN})["events"]
     troubled = view["status"] in {"error", "inactive"}
     lines = get(agent_path(agent, "/logs"), {"tail": _LINES_SHOWN})["lines"] if troubled else []
     if json:
-        paper.document({"agent": view, "status": health, "events": events, "lines": lines})
+        paper.document({"agent": view, "status": health, "why": cause, "events": events, "lines": lines})
         return
-    _facts(view, health)
+    _facts(view, health, cause)
     _instances(view["instances"])
+    if cause["steps"]:
+        paper.line("\nhow it came to this")
+        _steps(cause["steps"])
     if events:
         paper.line()
-        _events(events)
+        happened.table(events)
     if lines:
         paper.line("\nlast lines")
         for said in lines:
             paper.line(f"  {paper.when(said['time'])} {said['instance']} {paper.plain(said['line'])}")
 
 
-def _facts(view: Document, health: Document) -> None:
-    retry, wanted = view.get("next_retry_at"), view["desired"]
+def why(agent: str, /, *, json: Json = False) -> None:
+    """Show why an agent is what it is: the shortest chain of causes, and what to do.
+
+    Args:
+        agent: the agent's id
+        json: one JSON document, as the API answers it
+    """
+    cause = _of("explain", agent, "/why")
+    if json:
+        paper.document(cause)
+        return
+    paper.line(f"{agent}: {paper.status(cause['status'])}: {paper.plain(cause['summary'])}")
+    _steps(cause["steps"])
+    if cause["last_lines"]:
+        paper.line("last lines")
+        for said in cause["last_lines"]:
+            paper.line(f"  {paper.plain(said)}")
+    if retry := cause.get("next_retry_at"):
+        paper.line(f"next try {paper.when(retry)}")
+    if cause["hint"]:
+        paper.line(f"hint: {paper.plain(cause['hint'])}")
+
+
+def _explained(view: Document) -> Document:
+    try:
+        return get(agent_path(view["id"], "/why"))
+    except Failure as failure:
+        if failure.code != "invalid_request":
+            raise
+        # The manager is of a version that does not know the question.
+        return {
+            "summary": view.get("reason") or "",
+            "hint": "",
+            "steps": [],
+            "next_retry_at": view.get("next_retry_at"),
+        }
+
+
+def _of(act: str, agent: str, part: str = "") -> Document:
+    try:
+        return get(agent_path(agent, part))
+    except Failure as failure:
+        raise no_such_agent(act, agent) if failure.code == "agent_not_found" else failure from failure
+
+
+def _steps(steps: list[Document]) -> None:
+    for step in steps:
+        who = f" by {step['actor']}" if step.get("actor") else ""
+        paper.line(paper.plain(f"  {paper.when(step.get('time')):<9}{step['what']}{who}"))
+
+
+def _facts(view: Document, health: Document, cause: Document) -> None:
+    retry, wanted = cause.get("next_retry_at"), view["desired"]
     facts: dict[str, Any] = {
         "agent": view["id"],
         "status": paper.status(view["status"]) + (f", wanted {wanted}" if wanted != view["status"] else ""),
-        "why": paper.plain(view.get("reason") or "") + (f" (next try {paper.when(retry)})" if retry else ""),
+        "why": cause["summary"] + (f" (next try {paper.when(retry)})" if retry else ""),
+        "hint": cause["hint"],
+        "enabled": "" if view["enabled"] else "no",
         "health": health["health"],
         "name": view["name"],
         "type": view["type"],
@@ -99,14 +152,19 @@ def _facts(view: Document, health: Document) -> None:
         "package": view["package"],
         "description": view["description"],
         "capabilities": ", ".join(view["capabilities"]),
-        "labels": ", ".join(f"{key}={value}" for key, value in view["labels"].items()),
-        "config": ", ".join(f"{key}={value}" for key, value in view["config"].items()),
+        "labels": _pairs(view["labels"]),
+        "config": _pairs(view["config"]),
+        "access": "; ".join(f"{kind}: {', '.join(names)}" for kind, names in view["access"].items() if names),
         "replicas": view["replicas"],
         "last beat": paper.when(health["details"].get("last_heartbeat")),
     }
     for name, fact in facts.items():
         if fact not in {"", "-"}:
             paper.line(f"{name:<13}{fact if name == 'status' else paper.plain(fact)}")
+
+
+def _pairs(values: Document) -> str:
+    return ", ".join(f"{key}={paper.value(value)}" for key, value in values.items())
 
 
 def _instances(instances: list[Document]) -> None:
@@ -140,68 +198,3 @@ def _exit(last: Document | None) -> str:
         return "-"
     how = f"signal {last['signal']}" if last.get("signal") else f"code {last.get('exit_code')}"
     return f"{how}, {last['reason']}, {paper.when(last['terminated_at'])}"
-
-
-def events(agent: str | None = None, /, *, after: int | None = None, limit: int = 50, json: Json = False) -> None:
-    """Show status changes and their causes.
-
-    Args:
-        agent: only this agent's
-        after: only those after this id; without it, the latest
-        limit: at most so many
-        json: one JSON document, as the API answers it
-    """
-    try:
-        found = get("/api/v1/events", {"agent": agent, "after": after, "limit": limit})
-        if agent is not None and not found["events"]:
-            get(agent_path(agent))  # an agent that is gone still has its events; one that never was is a mistake
-    except Failure as failure:
-        if agent is None or failure.exit is not Exit.NOT_FOUND:
-            raise
-        raise no_such_agent("show the events of", agent) from failure
-    if json:
-        paper.document(found)
-    else:
-        _events(found["events"])
-
-
-def _events(found: list[Document]) -> None:
-    rows = [
-        (
-            e["id"],
-            paper.when(e["time"]),
-            e.get("instance_id") or e["agent_id"],
-            e["kind"],
-            e.get("status"),
-            _cause(e["cause"]),
-        )
-        for e in found
-    ]
-    paper.table(("ID", "TIME", "WHO", "EVENT", "STATUS", "CAUSE"), rows, ("ID",))
-
-
-def _cause(cause: Document) -> str:
-    parts = [cause.get("command"), f"by {cause['actor']}" if cause.get("actor") else "", cause.get("detail")]
-    if cause.get("exit_code") is not None:
-        parts.append(f"exit code {cause['exit_code']}")
-    if cause.get("signal"):
-        parts.append(f"signal {cause['signal']}")
-    return ", ".join(part for part in parts if part)
-
-
-def packages(*, registered: bool | None = None, json: Json = False) -> None:
-    """List packages on disk, broken ones with their error.
-
-    Args:
-        registered: only packages that are registered as agents, or (--no-registered) that are not
-        json: one JSON document, as the API answers it
-    """
-    found = get("/api/v1/packages", {"registered": registered})
-    if json:
-        paper.document(found)
-        return
-    rows = [
-        (p["name"], p["version"], "yes" if p["registered"] else "no", p["folder"], p["error"])
-        for p in found["packages"]
-    ]
-    paper.table(("PACKAGE", "VERSION", "REGISTERED", "FOLDER", "ERROR"), rows)

@@ -21,21 +21,35 @@ _VERBS = (
     (_RUN, "status", "installation:status", "Show what runs in this OPMAS_HOME."),
     (_RUN, "token", "installation:token", "Print the admin token."),
     (_RUN, "env", "installation:env", 'Print shell exports for curl and the nats tool: eval "$(opmas env)".'),
+    (_RUN, "nodes", "catalogue:nodes", "List the nodes of the fleet."),
     (_AGENTS, "ls", "agents:ls", "List agents."),
     (_AGENTS, "describe", "agents:describe", "Show an agent, its instances, and why it is what it is."),
+    (_AGENTS, "why", "agents:why", "Show why an agent is what it is, and what to do."),
     (_AGENTS, "start", "control:start", "Start agents."),
     (_AGENTS, "stop", "control:stop", "Stop agents."),
     (_AGENTS, "restart", "control:restart", "Restart agents."),
     (_AGENTS, "scale", "control:scale", "Set how many instances agents have: opmas scale echo 3."),
-    (_AGENTS, "wait", "control:wait", "Wait until an agent runs, or has stopped."),
+    (_AGENTS, "enable", "control:enable", "Let agents be started again."),
+    (_AGENTS, "disable", "control:disable", "Stop agents, and let nothing start them."),
+    (_AGENTS, "reload", "control:reload", "Give agents their config and package anew, without a restart."),
+    (_AGENTS, "wait", "waiting:wait", "Wait until an agent runs, or has stopped."),
     (_AGENTS, "logs", "logs:logs", "Show what agents print."),
-    (_AGENTS, "events", "agents:events", "Show status changes and their causes."),
+    (_AGENTS, "events", "events:events", "Show status changes and their causes."),
+    (_AGENTS, "audit", "events:audit", "Show who commanded what."),
+    (_AGENTS, "register", "registration:register", "Make an agent of a package on disk."),
+    (_AGENTS, "delete", "registration:delete", "Stop agents and forget them."),
+    (_AGENTS, "sync", "registration:sync", "Make agents like the packages on disk."),
     (_AUTHOR, "init", "authoring:init", "Write a new package to start from."),
     (_AUTHOR, "validate", "authoring:validate", "Check packages without running them."),
     (_AUTHOR, "schema", "authoring:schema", "Print a JSON Schema: of agent.yaml, or of a message."),
-    (_AUTHOR, "packages", "agents:packages", "List packages on disk, broken ones with their error."),
+    (_AUTHOR, "packages", "catalogue:packages", "List packages on disk, broken ones with their error."),
 )
 _SERVERS = (("manager", "The AgentManager."), ("api", "The management API."))
+_CONFIG = (
+    ("get", "Show an agent's settings: its package's defaults, and above them what was set."),
+    ("set", "Change an agent's settings; instances that run get them at once."),
+    ("unset", "Forget settings, so that the package's defaults hold again."),
+)
 
 
 def make_app() -> App:
@@ -53,6 +67,10 @@ def make_app() -> App:
         servers = App(name=name, help=text, group=_RUN)
         servers.command(f"opmas.cli.servers:run_{name}", name="run", help="Run it in the foreground.")
         app.command(servers)
+    config = App(name="config", help="An agent's settings: get, set, unset.", group=_AGENTS)
+    for name, text in _CONFIG:
+        config.command(f"opmas.cli.config:{name}_config", name=name, help=text)
+    app.command(config)
     return app
 
 
@@ -78,7 +96,7 @@ def run(arguments: list[str]) -> int:
 
 def _check_verb(arguments: list[str]) -> None:
     """Refuse an unknown verb here: to suggest one, cyclopts would import every command."""
-    verbs = [name for _, name, _, _ in _VERBS] + [name for name, _ in _SERVERS]
+    verbs = [name for _, name, _, _ in _VERBS] + [name for name, _ in _SERVERS] + ["config"]
     if not arguments or arguments[0].startswith("-") or arguments[0] in verbs:
         return
     near = difflib.get_close_matches(arguments[0], verbs, n=1)

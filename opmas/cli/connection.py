@@ -27,6 +27,11 @@ def get(path: str, query: Mapping[str, object] | None = None, timeout_s: float =
     return _checked(*_exchange("GET", path, query or {}, None, timeout_s))
 
 
+def send(method: str, path: str, body: Document | None = None, timeout_s: float = ANSWER_S) -> Document:
+    """Send a document, or none, and return the one that comes back, empty when none does. Raises `Failure`."""
+    return _checked(*_exchange(method, path, {}, body, timeout_s))
+
+
 def control(command: str, agent_id: str, wait: float = 0.0, body: Document | None = None) -> Document:
     """Send a command and return its response, an error's too. Raises `Failure` when no manager could be asked."""
     status, document = _exchange(
@@ -46,8 +51,17 @@ def no_such_agent(act: str, agent_id: str) -> Failure:
     """Explain an unknown id, with the nearest known one."""
     try:
         known = [agent["id"] for agent in get("/api/v1/agents")["agents"]]
+        packages = get("/api/v1/packages", {"registered": False})["packages"]
     except Failure:  # that the agent is unknown was the answer; a suggestion is an extra
-        known = []
+        known, packages = [], []
+    if package := next((package for package in packages if agent_id in {package["name"], package["folder"]}), None):
+        why = (
+            f"its package cannot be used: {package['error']}"
+            if package["error"]
+            else "there is only a package of that name"
+        )
+        hint = package["hint"] or f"`opmas register {package['name']}` makes an agent of it"
+        return Failure(f"cannot {act} '{agent_id}': no such agent; {why}", hint, "agent_not_found")
     near = difflib.get_close_matches(agent_id, known, n=1)
     hint = (f"did you mean '{near[0]}'? " if near else "") + "`opmas ls` lists all"
     return Failure(f"cannot {act} '{agent_id}': no such agent", hint, "agent_not_found")
@@ -62,11 +76,9 @@ def _exchange(
     given = {name: _spelled(value) for name, value in query.items() if value is not None}
     connection = _open(url, timeout_s)
     try:
-        connection.request(
-            method, path + (f"?{urlencode(given)}" if given else ""), json.dumps(body) if body else None, headers
-        )
+        connection.request(method, path + (f"?{urlencode(given, doseq=True)}" if given else ""), _text(body), headers)
         answer = connection.getresponse()
-        document = json.loads(answer.read())
+        document = json.loads(answer.read() or b"{}")  # DELETE answers nothing
     except TimeoutError as error:
         raise Failure(f"cannot wait longer: {url} did not answer within {timeout_s:g} s", "", "unreachable") from error
     except (OSError, http.client.HTTPException, UnicodeError) as error:
@@ -101,7 +113,13 @@ def _checked(status: int, document: Document) -> Document:
     raise Failure(message, document.get("hint") or "", document.get("error") or "failed")
 
 
-def _spelled(value: object) -> str:
+def _text(body: Document | None) -> str | None:
+    return None if body is None else json.dumps(body)
+
+
+def _spelled(value: object) -> str | list[str]:
+    if isinstance(value, list | tuple):
+        return [str(part) for part in value]
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -1,96 +1,95 @@
-"""Verbs that change agents, `start`, `stop`, `restart`, `scale`, and `wait`, which only watches."""
+"""Verbs that command agents: `start`, `stop`, `restart`, `scale`, `enable`, `disable`, `reload`."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
 
 from opmas.cli import connection, paper
-from opmas.cli.connection import Document, agent_path, get, no_such_agent
+from opmas.cli.connection import Document, no_such_agent
 from opmas.cli.failure import Exit, Failure, exit_of
+from opmas.cli.selection import DEFAULT, Choice, Json, chosen
 
-All = Annotated[bool, Parameter(name="--all", negative=())]
-Json = Annotated[bool, Parameter(name="--json", negative=())]
-Wait = Annotated[float, Parameter(name="--wait")]
-NoWait = Annotated[bool, Parameter(name="--no-wait", negative=())]
-
-_WAIT_S = 30.0
 # So many commands under way at once: waiting for one agent must not keep the next from starting.
 _AT_ONCE = 16
-_LOOK_S = 0.2
 
 
-def start(*agents: str, all_: All = False, wait: Wait = _WAIT_S, no_wait: NoWait = False, json: Json = False) -> int:
-    """Start agents.
-
-    Args:
-        agents: their ids
-        all_: every agent there is
-        wait: how many seconds it may take until they run
-        no_wait: return once it is decided
-        json: one JSON document: {results: [response, …]}
-    """
-    return _all(_chosen("start", agents, everyone=all_), _sender("start", wait, no_wait=no_wait), json=json)
-
-
-def stop(*agents: str, all_: All = False, wait: Wait = _WAIT_S, no_wait: NoWait = False, json: Json = False) -> int:
-    """Stop agents.
+def start(*agents: str, choice: Choice = DEFAULT) -> int:
+    """Start agents, and wait until they run.
 
     Args:
         agents: their ids
-        all_: every agent there is
-        wait: how many seconds it may take until they have stopped
-        no_wait: return once it is decided
-        json: one JSON document: {results: [response, …]}
     """
-    return _all(_chosen("stop", agents, everyone=all_), _sender("stop", wait, no_wait=no_wait), json=json)
+    return _command("start", agents, choice)
 
 
-def restart(*agents: str, all_: All = False, wait: Wait = _WAIT_S, no_wait: NoWait = False, json: Json = False) -> int:
-    """Restart agents.
+def stop(*agents: str, choice: Choice = DEFAULT) -> int:
+    """Stop agents, and wait until they have ended.
 
     Args:
         agents: their ids
-        all_: every agent there is
-        wait: how many seconds it may take until they run again
-        no_wait: return once it is decided
-        json: one JSON document: {results: [response, …]}
     """
-    return _all(_chosen("restart", agents, everyone=all_), _sender("restart", wait, no_wait=no_wait), json=json)
+    return _command("stop", agents, choice)
 
 
-def scale(*words: str, all_: All = False, wait: Wait = _WAIT_S, no_wait: NoWait = False, json: Json = False) -> int:
+def restart(*agents: str, choice: Choice = DEFAULT) -> int:
+    """Restart agents, and wait until they run again.
+
+    Args:
+        agents: their ids
+    """
+    return _command("restart", agents, choice)
+
+
+def enable(*agents: str, choice: Choice = DEFAULT) -> int:
+    """Let agents be started again; those that were to run before they were disabled do.
+
+    Args:
+        agents: their ids
+    """
+    return _command("enable", agents, choice)
+
+
+def disable(*agents: str, choice: Choice = DEFAULT) -> int:
+    """Stop agents, and let nothing start them until they are enabled.
+
+    Args:
+        agents: their ids
+    """
+    return _command("disable", agents, choice)
+
+
+def scale(*words: str, choice: Choice = DEFAULT) -> int:
     """Set how many instances agents have.
 
     Args:
         words: ids, then the number: opmas scale echo 3
-        all_: every agent there is
-        wait: how many seconds it may take until it is so
-        no_wait: return once it is decided
-        json: one JSON document: {results: [response, …]}
     """
     if not words or not words[-1].isdecimal():
         raise Failure("cannot scale: the last word must be the number of instances", "opmas scale echo 3", "usage")
-    body = {"replicas": int(words[-1])}
-    return _all(_chosen("scale", words[:-1], everyone=all_), _sender("scale", wait, body, no_wait=no_wait), json=json)
+    return _command("scale", words[:-1], choice, {"replicas": int(words[-1])})
 
 
-def _chosen(command: str, agents: tuple[str, ...], *, everyone: bool) -> list[str]:
-    if bool(agents) == everyone:
-        why = "--all and ids exclude each other" if everyone else "no agent is named"
-        raise Failure(f"cannot {command}: {why}", f"opmas {command} AGENT… or --all; `opmas ls` lists them", "usage")
-    return [agent["id"] for agent in get("/api/v1/agents")["agents"]] if everyone else list(dict.fromkeys(agents))
+def reload(*agents: str, json: Json = False) -> int:
+    """Look at the packages again, and give agents their config anew, without a restart.
+
+    Args:
+        agents: their ids; without any, all agents
+        json: one JSON document: {results: [response, …]}
+    """
+    return report(agents or chosen("reload", (), None, everyone=True), sender("reload", 0.0), json=json)
 
 
-def _sender(
-    command: str, wait: float, body: Document | None = None, *, no_wait: bool = False
-) -> Callable[[str], Document]:
+def _command(command: str, agents: tuple[str, ...], choice: Choice, body: Document | None = None) -> int:
+    ids = chosen(command, agents, choice.label, everyone=choice.all_)
+    return report(ids, sender(command, choice.patience_s, body), json=choice.json)
+
+
+def sender(command: str, wait_s: float, body: Document | None = None) -> Callable[[str], Document]:
+    """Make a function that sends one agent the command and returns the response, whatever went wrong."""
+
     def send(agent_id: str) -> Document:
         try:
-            response = connection.control(command, agent_id, 0.0 if no_wait else wait, body)
+            response = connection.control(command, agent_id, wait_s, body)
         except Failure as failure:
             now = datetime.now(UTC).isoformat()
             response = {"status": "error", "command": command, "agent_id": agent_id, "result": None, "timestamp": now}
@@ -102,9 +101,10 @@ def _sender(
     return send
 
 
-def _all(agents: list[str], send: Callable[[str], Document], *, json: bool) -> int:
+def report(agents: list[str] | tuple[str, ...], send: Callable[[str], Document], *, json: bool) -> int:
+    """Send to all agents at once, print what became of each, and return the exit code that stands for all."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        responses = list(pool.map(send, agents))
+        responses = list(pool.map(send, dict.fromkeys(agents)))
     for response in responses:
         if response["error"]:
             error = response["error"]
@@ -115,38 +115,3 @@ def _all(agents: list[str], send: Callable[[str], Document], *, json: bool) -> i
         paper.document({"results": responses})
     codes = {exit_of(response["error"]["code"]) for response in responses if response["error"]}
     return codes.pop() if len(codes) == 1 else Exit.FAILED if codes else Exit.OK
-
-
-def wait(
-    agent: str,
-    /,
-    *,
-    for_: Annotated[Literal["running", "stopped"], Parameter(name="--for")] = "running",
-    timeout: float = _WAIT_S,
-    json: Json = False,
-) -> None:
-    """Wait until an agent runs, or has stopped.
-
-    Args:
-        agent: the agent's id
-        for_: the status to wait for
-        timeout: how many seconds at most
-        json: one JSON document: the agent's status as the API answers it
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            view = get(agent_path(agent, "/status"))
-        except Failure as failure:
-            raise no_such_agent("wait for", agent) if failure.code == "agent_not_found" else failure from failure
-        if view["status"] == for_:
-            break
-        if time.monotonic() >= deadline:
-            why = view["details"].get("reason") or f"it is {view['status']}"
-            hint = f"`opmas describe {agent}` shows why"
-            raise Failure(f"cannot see '{agent}' {for_} within {timeout:g} s: {why}", hint, "deadline_exceeded")
-        time.sleep(_LOOK_S)
-    if json:
-        paper.document(view)
-    else:
-        paper.line(f"{agent}: {paper.status(view['status'])}")

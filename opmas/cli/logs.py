@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from opmas.cli import paper
 from opmas.cli.connection import Document, agent_path, get, no_such_agent
 from opmas.cli.failure import Exit, Failure
+from opmas.cli.selection import Labels, chosen, labelled
 
 # Often enough to read along, seldom enough to cost nothing.
 _LOOK_S = 0.5
@@ -19,6 +20,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def logs(
     *agents: str,
+    label: Labels = None,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative=())] = False,
     tail: Annotated[int, Parameter(name=["--tail", "-n"])] = 100,
     since: str | None = None,
@@ -31,6 +33,7 @@ def logs(
 
     Args:
         agents: their ids; without any, all agents
+        label: only of agents with this label, key=value; several: with all of them
         follow: go on until interrupted
         tail: begin with so many lines of each
         since: only lines younger than this (5m, 2h) or after this time (2026-01-31T12:00)
@@ -41,11 +44,9 @@ def logs(
     """
     if follow and json:
         raise Failure("cannot follow into one JSON document", "leave out --follow or --json", "usage")
-    chosen = list(dict.fromkeys(agents)) or [agent["id"] for agent in get("/api/v1/agents")["agents"]]
+    ids = chosen("show logs", agents, label) if agents else labelled("show logs", label)
     only = {"grep": grep, "stream": stream, "instance": instance}
-    found = {
-        agent: _fetch(agent, {"tail": tail, "since": _moment(since) if since else None, **only}) for agent in chosen
-    }
+    found = {agent: _fetch(agent, {"tail": tail, "since": _moment(since) if since else None, **only}) for agent in ids}
     if json:
         lines = [{"agent_id": agent} | line for agent, view in found.items() for line in view["lines"]]
         lines.sort(key=lambda line: paper.moment(line["time"]))

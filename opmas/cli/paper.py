@@ -40,6 +40,16 @@ def document(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def compact(value: object) -> None:
+    """Print one JSON document of many on a line."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def value(given: object) -> str:
+    """Show a JSON value as people write it: text as it is."""
+    return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+
+
 def line(text: str = "") -> None:
     """Print a line for people, without the control characters that somebody may have put into a name."""
     sys.stdout.write(text + "\n")

@@ -4,34 +4,41 @@ One call is one request: what to repeat, and when, is for the caller to decide. 
 things shall be, not what to do.
 """
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
-import httpx2
-from pydantic import BaseModel, ValidationError
-
-from opmas.bus import correlation_id
-from opmas.wire.errors import DeadlineExceeded, ErrorBody, InvalidRequest, ManagerUnavailable, OpmasError, error_of
-from opmas.wire.ids import is_agent_id
-from opmas.wire.messages import Response
-from opmas.wire.params import EventsParams, ListParams, LogsParams, PackagesParams, Params
-from opmas.wire.subjects import CORRELATION_HEADER
+from opmas.client.connection import ANSWER_S, Connection, agent_path, given, read
+from opmas.client.stream import followed
+from opmas.wire.messages import Message, Response
+from opmas.wire.params import AgentFields, AuditParams, EventsParams, ListParams, LogsParams, PackagesParams
 from opmas.wire.views import (
     AgentList,
     AgentView,
+    AuditView,
+    ConfigView,
     ControlResult,
     EventsView,
+    EventView,
     LogsView,
     MetricsView,
+    NodeList,
     PackageList,
     StatusView,
+    WhyView,
 )
 
-ANSWER_S = 10.0
+# The manager may look at the disk first.
+_LOOK_S = 8.0
+# An agent is gone when its processes are.
+_GONE_S = 30.0
 
-Model = TypeVar("Model", bound=BaseModel)
+
+class _Batch(Message):
+    """What a batch answers."""
+
+    results: tuple[Response, ...]
 
 
 class OpmasClient:
@@ -42,15 +49,10 @@ class OpmasClient:
     """
 
     def __init__(self, url: str, token: str, *, timeout_s: float = ANSWER_S) -> None:
-        self._url = url.rstrip("/")
-        self._timeout_s = timeout_s
-        # The deadline is ours (see _exchange): httpx2's own counts anew with every byte that arrives.
-        self._http = httpx2.AsyncClient(
-            base_url=self._url, headers={"Authorization": f"Bearer {token}"}, timeout=None, trust_env=False
-        )
+        self._api = Connection(url, token, timeout_s=timeout_s)
 
     def __repr__(self) -> str:
-        return f"OpmasClient({self._url!r})"
+        return f"OpmasClient({self._api.url!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,36 +64,81 @@ class OpmasClient:
 
     async def close(self) -> None:
         """Close the connections; the client cannot be used again."""
-        await self._http.aclose()
+        await self._api.close()
 
     async def agents(self, params: ListParams | None = None) -> AgentList:
         """Every agent of the fleet, or those that match."""
-        return await self._get("/api/v1/agents", AgentList, params)
+        return await self._api.get("/api/v1/agents", AgentList, params)
+
+    async def register(self, agent_id: str, package: str, fields: AgentFields | None = None) -> AgentView:
+        """Make an agent of a package on disk; raises `Conflict` when there is one of this id."""
+        body = {"id": agent_id, "name": agent_id, "package": package} | given(fields)
+        return read(await self._api.exchange("POST", "/api/v1/agents", json=body, more_s=_LOOK_S), AgentView)
+
+    async def update(self, agent_id: str, fields: AgentFields) -> AgentView:
+        """Replace what is given; running instances take a new config at once, the rest at their next start."""
+        return read(await self._api.exchange("PUT", agent_path(agent_id), json=given(fields)), AgentView)
+
+    async def delete(self, agent_id: str, *, wait: float = _GONE_S) -> None:
+        """Stop an agent and forget it; raises `DeadlineExceeded` when its processes live longer than `wait` seconds."""
+        await self._api.exchange("DELETE", agent_path(agent_id), params={"wait": wait}, more_s=wait)
 
     async def agent(self, agent_id: str) -> AgentView:
         """One agent with its instances."""
-        return await self._get(_path(agent_id), AgentView)
+        return await self._api.get(agent_path(agent_id), AgentView)
 
     async def status(self, agent_id: str) -> StatusView:
         """An agent's status, its health as it says itself, and the facts behind both."""
-        return await self._get(_path(agent_id, "/status"), StatusView)
+        return await self._api.get(agent_path(agent_id, "/status"), StatusView)
+
+    async def why(self, agent_id: str) -> WhyView:
+        """The shortest chain of causes that explains an agent's status, and what to do about it."""
+        return await self._api.get(agent_path(agent_id, "/why"), WhyView)
+
+    async def config(self, agent_id: str) -> ConfigView:
+        """An agent's config as its instances get it, and what it is made of."""
+        return await self._api.get(agent_path(agent_id, "/config"), ConfigView)
 
     async def metrics(self, agent_id: str) -> MetricsView:
         """The figures of an agent, summed over its instances, and of each."""
-        return await self._get(_path(agent_id, "/metrics"), MetricsView)
+        return await self._api.get(agent_path(agent_id, "/metrics"), MetricsView)
 
     async def logs(self, agent_id: str, params: LogsParams | None = None) -> LogsView:
         """The last lines, or those after an earlier answer's `next`."""
-        return await self._get(_path(agent_id, "/logs"), LogsView, params)
+        return await self._api.get(agent_path(agent_id, "/logs"), LogsView, params)
 
     async def events(self, agent_id: str | None = None, params: EventsParams | None = None) -> EventsView:
         """Status changes and their causes, of all agents or of one."""
         only = {"agent": agent_id} if agent_id is not None else {}
-        return await self._get("/api/v1/events", EventsView, params, only)
+        return await self._api.get("/api/v1/events", EventsView, params, only)
+
+    async def follow_events(
+        self, agent_id: str | None = None, *, after: int | None = None
+    ) -> AsyncGenerator[EventView]:
+        """Status changes as they happen: those after `after`, without it all to come.
+
+        Goes on where it was when the connection or the API is lost; ends with what the API refuses for good.
+        """
+        if after is None:
+            after = (await self.events(agent_id, EventsParams(limit=1))).next
+        only = {"agent": agent_id} if agent_id is not None else {}
+        stream = followed(self._api, "/api/v1/events", EventView, only | {"after": str(after)})
+        async with aclosing(stream) as events:
+            async for event in events:
+                yield event
+
+    async def audit(self, agent_id: str | None = None, params: AuditParams | None = None) -> AuditView:
+        """Who commanded what, and how it was answered."""
+        only = {"agent": agent_id} if agent_id is not None else {}
+        return await self._api.get("/api/v1/audit", AuditView, params, only)
+
+    async def nodes(self) -> NodeList:
+        """Every node of the fleet."""
+        return await self._api.get("/api/v1/nodes", NodeList)
 
     async def packages(self, params: PackagesParams | None = None) -> PackageList:
         """Every package on disk, broken ones with their error."""
-        return await self._get("/api/v1/packages", PackageList, params)
+        return await self._api.get("/api/v1/packages", PackageList, params)
 
     async def start(self, agent_id: str, *, wait: float = 0.0) -> ControlResult:
         """Start an agent; with `wait`, return when it runs, or raise `DeadlineExceeded` after so many seconds."""
@@ -109,66 +156,41 @@ class OpmasClient:
         """Set how many instances an agent has; `wait` as with `start`."""
         return await self._control("scale", agent_id, wait, {"replicas": replicas})
 
-    async def _get(
-        self, path: str, model: type[Model], params: Params | None = None, more: Mapping[str, str] | None = None
-    ) -> Model:
-        query = params.model_dump(mode="json", exclude_unset=True, exclude_none=True) if params else {}
-        answer = await self._exchange("GET", path, self._timeout_s, params=query | dict(more or {}))
-        return _read(answer, model)
+    async def enable(self, agent_id: str, *, wait: float = 0.0) -> ControlResult:
+        """Let a disabled agent be started again; `wait` as with `start`."""
+        return await self._control("enable", agent_id, wait)
+
+    async def disable(self, agent_id: str, *, wait: float = 0.0) -> ControlResult:
+        """Stop an agent, and let nothing start it until it is enabled; `wait` as with `start`."""
+        return await self._control("disable", agent_id, wait)
+
+    async def reload(self, agent_id: str) -> ControlResult:
+        """Look at the packages again, and let the agent's instances read their config again."""
+        return await self._control("reload", agent_id, 0.0)
+
+    async def batch(
+        self,
+        action: str,
+        agent_ids: Sequence[str] | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        wait: float = 0.0,
+    ) -> tuple[Response, ...]:
+        """Give one command to many agents, chosen by id or by labels; one response each, whatever became of it."""
+        chosen = {"agent_ids": list(agent_ids)} if agent_ids is not None else {"labels": dict(labels or {})}
+        answer = await self._api.exchange(
+            "POST", "/api/v1/agents/batch", json={"action": action, **chosen}, params=_waiting(wait), more_s=wait
+        )
+        return read(answer, _Batch).results
 
     async def _control(
         self, command: str, agent_id: str, wait: float, body: Mapping[str, int] | None = None
     ) -> ControlResult:
-        query = {"wait": wait} if wait else {}
-        answer = await self._exchange(
-            "POST", _path(agent_id, f"/{command}"), self._timeout_s + wait, params=query, json=body
+        answer = await self._api.exchange(
+            "POST", agent_path(agent_id, f"/{command}"), params=_waiting(wait), json=body, more_s=wait
         )
-        return ControlResult.model_validate(_read(answer, Response).result)
-
-    async def _exchange(self, method: str, path: str, timeout_s: float, **request: Any) -> httpx2.Response:
-        identity = correlation_id()
-        headers = {CORRELATION_HEADER: identity} if identity else {}
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer = await self._http.request(method, path, headers=headers, **request)
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"cannot wait longer: no answer from {self._url} in {timeout_s:g} s") from error
-        except httpx2.HTTPError as error:
-            why = str(error) or type(error).__name__
-            raise ManagerUnavailable(f"cannot reach the management API at {self._url}: {why}", "is it up?") from error
-        if answer.is_error:
-            raise _error(answer)
-        return answer
+        return ControlResult.model_validate(read(answer, Response).result)
 
 
-def _path(agent_id: str, part: str = "") -> str:
-    if not is_agent_id(agent_id):  # it would become part of a path
-        raise InvalidRequest(f"cannot ask about {agent_id[:80]!r}: no agent can have this id")
-    return f"/api/v1/agents/{agent_id}{part}"
-
-
-def _read(answer: httpx2.Response, model: type[Model]) -> Model:
-    try:
-        return model.model_validate_json(answer.content)
-    except ValidationError as error:
-        raise OpmasError(f"cannot understand the answer to {answer.request.url.path}: is it OPMAS?") from error
-
-
-def _error(answer: httpx2.Response) -> OpmasError:
-    """Make the exception that an answer describes: a response's `error`, or the API's own shape."""
-    try:
-        body = answer.json()
-        if isinstance(body["error"], dict):
-            return error_of(ErrorBody.model_validate(body["error"]))
-        code = _CODES.get(body["error"], body["error"])
-        return error_of(ErrorBody(code=code, message=body["message"], hint=body.get("hint") or ""))
-    except (ValueError, KeyError, TypeError):
-        return OpmasError(f"cannot use the answer {answer.status_code} of {answer.request.url}: is it OPMAS?")
-
-
-# What only HTTP knows, in the words of the wire.
-_CODES = {
-    "unauthenticated": "permission_denied",
-    "too_large": "invalid_request",
-    "method_not_allowed": "invalid_request",
-}
+def _waiting(wait: float) -> dict[str, float]:
+    return {"wait": wait} if wait else {}
