@@ -4,6 +4,7 @@
 
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -180,3 +181,9 @@ def _signal_child() -> None:
 def start_thread() -> None:
     """Do at preload what numpy does."""
     threading.Thread(target=time.sleep, args=(60,), name="eager", daemon=True).start()
+
+
+def draw() -> int:
+    """Draw a random number."""
+    print(random.random())  # noqa: S311 - no secret
+    return 0

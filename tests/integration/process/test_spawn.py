@@ -162,3 +162,11 @@ async def test_a_preload_that_cannot_be_forked_is_refused_by_name(tmp_path: Path
 
     assert caught.value.module == item
     assert caught.value.reason == reason
+
+
+async def test_no_two_forks_draw_the_same_random_numbers(yard: Yard) -> None:
+    shims = [await yard.spawn(f"draw-{number}", "draw") for number in range(3)]
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*(shim.wait() for shim in shims))
+
+    assert len({lines_of(shim)[0] for shim in shims}) == 3
