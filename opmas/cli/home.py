@@ -4,6 +4,7 @@ The environment (`OPMAS_URL`, `OPMAS_TOKEN`, `NATS_URL`, `NATS_CREDS`) stands ab
 talk to another machine's.
 """
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -22,6 +23,23 @@ def up_record() -> dict[str, Any]:
     except (OSError, ValueError):  # absent, or from something else than `up`: then there is nothing to go by
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def lock_holder(lock: Path) -> int | None:
+    """Tell the pid of who holds a lock file, if anybody does; the holder writes it there."""
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        words = os.read(fd, 100).decode(errors="replace").replace(",", " ").split()
+        return next((int(word) for word in words if word.isdecimal()), None)
+    else:
+        return None
+    finally:
+        os.close(fd)
 
 
 def api_url() -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 from pathlib import Path
@@ -17,12 +16,12 @@ from opmas.cli.failure import Exit, Failure
 async def bring_down(timeout_s: float) -> int:
     """Stop everything of this OPMAS_HOME; 3 when nothing ran."""
     folder = home.home()
-    pid = _holder(folder / "up.lock")
+    pid = home.lock_holder(folder / "up.lock")
     if pid is not None:
         await _stop_process(pid, timeout_s, "opmas up")
         paper.line("stopped: API, agents, manager, nats-server")
         return Exit.OK
-    manager = _holder(folder / "manager.lock")
+    manager = home.lock_holder(folder / "manager.lock")
     if manager is not None:
         await _stop_process(manager, timeout_s, "the manager")
     agents = await _stop_agents(folder / "run", timeout_s)
@@ -35,23 +34,6 @@ async def bring_down(timeout_s: float) -> int:
         return Exit.NOT_FOUND
     paper.line(f"stopped what was left: {agents} instances{', nats-server' if had_nats else ''}")
     return Exit.OK
-
-
-def _holder(lock: Path) -> int | None:
-    """The pid of who holds a lock file, if anybody does; the holder writes it there."""
-    try:
-        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        words = os.read(fd, 100).decode(errors="replace").replace(",", " ").split()
-        return next((int(word) for word in words if word.isdecimal()), None)
-    else:
-        return None
-    finally:
-        os.close(fd)
 
 
 async def _stop_process(pid: int, timeout_s: float, what: str) -> None:
