@@ -17,7 +17,7 @@ from management_api.streams import Streams
 from opmas.wire.errors import AgentNotFound
 from opmas.wire.ids import AGENT_ID_PATTERN, is_agent_id
 from opmas.wire.params import LogsParams, Params
-from opmas.wire.views import AgentList, AgentView, LogLine, LogsView, MetricsView, StatusView, WhyView
+from opmas.wire.views import AgentList, AgentView, ConfigView, LogLine, LogsView, MetricsView, StatusView, WhyView
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
 
@@ -48,7 +48,7 @@ def checked_id(agent_id: str) -> str:
 TheFleet = Annotated[Fleet, Depends(fleet_of)]
 TheStreams = Annotated[Streams, Depends(streams_of)]
 LastEventId = Annotated[
-    str | None, Header(max_length=4096, description="The id of the last event that a cut stream told; goes on there.")
+    str | None, Header(max_length=60_000, description="The id of the last event that a cut stream told; goes on there.")
 ]
 
 
@@ -82,6 +82,12 @@ async def get_agent(fleet: TheFleet, agent_id: TheAgent) -> AgentView:
 async def get_status(fleet: TheFleet, agent_id: TheAgent) -> StatusView:
     """An agent's status, its health as it says itself, and the facts behind both."""
     return await fleet.query("status", StatusView, agent_id)
+
+
+@router.get("/{agent_id}/config", dependencies=_READ, responses=answers(404, 422))
+async def get_config(fleet: TheFleet, agent_id: TheAgent) -> ConfigView:
+    """An agent's config as its instances get it, and what it is made of; `PUT` the agent to change it."""
+    return await fleet.query("config", ConfigView, agent_id)
 
 
 @router.get("/{agent_id}/why", dependencies=_READ, responses=answers(404, example=examples.WHY))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response as HttpResponse
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
@@ -34,6 +34,7 @@ class Figures:
     """What is counted about requests. Routes are told by their template: a path would be a series for every id."""
 
     def __init__(self, streams: Streams) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each: when it began
         self.registry = CollectorRegistry()
         by_route = ("method", "route")
         self._requests = Counter(

@@ -18,6 +18,10 @@ from opmas.wire.views import EventsView, EventView, LogsView
 
 _ALL = 1000  # the most events that one query answers
 
+# A cursor has some 130 characters for each instance. With more than a few, only the last line of an answer gets an id:
+# a stream that is cut between two of its lines tells some of them again.
+_LONG_CURSOR = 1000
+
 Guard = Callable[[], Awaitable[object]]
 Visible = Callable[[], Awaitable[Callable[[str], bool]]]
 
@@ -47,16 +51,17 @@ class LogPosition:
             counts[instance] = int(count)
         return cls(cursor, counts)
 
-    def read(self, view: LogsView) -> tuple[list[tuple[str, str]], "LogPosition"]:
+    def read(self, view: LogsView) -> tuple[list[tuple[str, str | None]], "LogPosition"]:
         """Return the lines of an answer to `cursor` that were not told yet, each with its id, and where that ends."""
         skip, told = Counter(self.told), Counter(self.told)
-        fresh = []
+        fresh: list[tuple[str, str | None]] = []
         for line in view.lines:
             if skip[line.instance] > 0:
                 skip[line.instance] -= 1
             else:
                 told[line.instance] += 1
-                fresh.append((line.model_dump_json(), str(LogPosition(self.cursor, dict(told)))))
+                exact = len(self.cursor) <= _LONG_CURSOR
+                fresh.append((line.model_dump_json(), str(LogPosition(self.cursor, dict(told))) if exact else None))
         end = LogPosition(view.next, +skip)
         if fresh:
             fresh[-1] = (fresh[-1][0], str(end))

@@ -6,7 +6,7 @@ shown with the real manager in `tests/integration/cli` and `tests/e2e`.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from opmas.bus import Bus, Msg
 from opmas.wire import subjects
-from opmas.wire.errors import AgentNotFound, OpmasError
+from opmas.wire.errors import AgentNotFound, Conflict, OpmasError
 from opmas.wire.messages import failure, success
 from opmas.wire.status import AgentStatus, Desired
 from opmas.wire.views import (
@@ -48,6 +48,7 @@ from opmas.wire.views import (
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 Answer = BaseModel | OpmasError | bytes | None
+Answering = Callable[[str | None, dict[str, Any]], Answer]
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,19 @@ def _lines(name: str) -> LogsView:
 
 @dataclass
 class Peer:
-    """What it answers, by the name of the command or query; None means silence."""
+    """What it answers, by the name of the command or query, or how it finds that out; None means silence."""
 
     known: dict[str, AgentView] = field(default_factory=lambda: {"echo": agent()})
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, Answer | Answering] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def answer(self, name: str, agent_id: str | None) -> Answer:
+    def answer(self, name: str, agent_id: str | None, params: dict[str, Any]) -> Answer:
         if name in self.answers:
-            return self.answers[name]
+            told = self.answers[name]
+            return told(agent_id, params) if callable(told) else told
+        if name == "register" and agent_id is not None:
+            return self._register(agent_id)
         if agent_id is not None and agent_id not in self.known:
             return AgentNotFound(f"no agent '{agent_id}'", "see `opmas ls`")
         whole: dict[str, BaseModel] = {
@@ -109,8 +113,15 @@ class Peer:
             "nodes": NodeList(
                 nodes=(
                     NodeView(
-                        id="n1", version="0", pid=1, status="ready", started_at=NOON, agents=1, instances=1,
-                        database="ok", isolation="landlock 4",
+                        id="n1",
+                        version="0",
+                        pid=1,
+                        status="ready",
+                        started_at=NOON,
+                        agents=1,
+                        instances=1,
+                        database="ok",
+                        isolation="landlock 4",
                     ),
                 ),
                 total=1,
@@ -119,8 +130,14 @@ class Peer:
         }
         return whole[name] if name in whole else self._of_one(name, agent_id or "")
 
+    def _register(self, agent_id: str) -> Answer:
+        if agent_id in self.known:
+            return Conflict(f"cannot register {agent_id!r}: it exists")
+        self.known[agent_id] = agent(agent_id)
+        return ControlResult(accepted=True, generation=0, status=AgentStatus.STARTING, changed=True)
+
     def _of_one(self, name: str, agent_id: str) -> BaseModel:
-        view = self.known[agent_id]
+        view = self.known.pop(agent_id) if name == "delete" else self.known[agent_id]
         details = StatusDetails(reason=view.reason)
         one: dict[str, BaseModel] = {
             "get": view,
@@ -147,7 +164,7 @@ async def serving(nats_url: str) -> AsyncIterator[Peer]:
             name, agent_id = body.get("command") or body["query"], body.get("agent_id")
             peer.seen.append(Seen(name, agent_id, body.get("params", {}), msg.headers))
             peer.arrived.set()
-            answer = peer.answer(name, agent_id)
+            answer = peer.answer(name, agent_id, body.get("params", {}))
             if isinstance(answer, bytes):
                 await bus.respond(msg, answer)
             elif isinstance(answer, OpmasError):
