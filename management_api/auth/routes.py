@@ -4,6 +4,7 @@ Nobody hands on more than they have: a key's scopes are at most its maker's, and
 and revokes keys of that workspace only.
 """
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request
@@ -13,6 +14,7 @@ from management_api.auth.keys import new_key, principal_of
 from management_api.auth.principal import Principal, TheCaller, requires
 from management_api.auth.scopes import Role, Scope
 from management_api.auth.settings import WORKSPACE_PATTERN
+from management_api.openapi import answers
 from management_api.store import ApiStore, KeyRow
 from opmas.wire.errors import InvalidRequest, OpmasError, PermissionDenied
 from opmas.wire.messages import now
@@ -69,7 +71,23 @@ class Keys(BaseModel):
     total: int
 
 
-@router.post("", status_code=201)
+_EXAMPLE = {
+    "id": "k3f2a91c04b7d",
+    "name": "ci",
+    "role": "operator",
+    "scopes": (),
+    "workspace": "acme",
+    "created_by": "admin",
+    "created_at": datetime(2026, 1, 31, 12, tzinfo=UTC),
+    "expires_at": datetime(2026, 4, 30, 12, tzinfo=UTC),
+    "last_used_at": None,
+    "revoked_at": None,
+}
+_MADE = MadeKey.model_validate(_EXAMPLE | {"token": "opk_…"})
+_LISTED = Keys(tokens=(Key.model_validate(_EXAMPLE),), total=1)
+
+
+@router.post("", status_code=201, responses=answers(413, example=_MADE, success=201))
 async def create_token(request: Request, caller: TheCaller, body: Annotated[NewKey, Body()]) -> MadeKey:
     """Make an API key."""
     if body.role is None and not body.scopes:
@@ -96,14 +114,14 @@ async def create_token(request: Request, caller: TheCaller, body: Annotated[NewK
     return MadeKey(**_shown(row).model_dump(), token=token)
 
 
-@router.get("")
+@router.get("", responses=answers(example=_LISTED))
 async def list_tokens(request: Request, caller: TheCaller) -> Keys:
     """List the API keys, those that have expired or were revoked too."""
     rows = await _store(request).keys(None if caller.everywhere else caller.workspace)
     return Keys(tokens=tuple(map(_shown, rows)), total=len(rows))
 
 
-@router.delete("/{token_id}", status_code=204)
+@router.delete("/{token_id}", status_code=204, responses=answers(404))
 async def revoke_token(request: Request, caller: TheCaller, token_id: Annotated[str, Path(max_length=64)]) -> None:
     """Revoke an API key; its next request is refused."""
     known = await _store(request).revoke_key(token_id, None if caller.everywhere else caller.workspace)

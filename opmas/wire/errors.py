@@ -7,6 +7,7 @@ OpmasError
 ├── AgentNotRunning       409
 ├── Conflict              409
 ├── PackageInvalid        422  agent.yaml or the files beside it are wrong
+├── RateLimited           429  too many requests of one caller
 ├── AgentFailed           500  the agent did not start, or answered with an error
 ├── ManagerUnavailable    503
 ├── DatabaseUnavailable   503
@@ -80,6 +81,12 @@ class PackageInvalid(OpmasError):
     code, status = "package_invalid", 422
 
 
+class RateLimited(OpmasError):
+    """The caller has used up what it may ask in a while; nothing was done, and asking again later helps."""
+
+    code, status = "rate_limited", 429
+
+
 class AgentFailed(OpmasError):
     """The agent could not be brought to the status asked for; the message carries its last log lines."""
 
@@ -113,6 +120,7 @@ _BY_CODE: dict[str, type[OpmasError]] = {
         AgentNotRunning,
         Conflict,
         PackageInvalid,
+        RateLimited,
         AgentFailed,
         ManagerUnavailable,
         DatabaseUnavailable,
