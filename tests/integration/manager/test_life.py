@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from agent_manager.store import Store
 from opmas.wire.errors import ManagerUnavailable, OpmasError
 from tests.integration.manager.fleet import SLEEPER, WORKER, Document, Fleet, Operator, pids, until
 from tests.node import PATIENCE_S, exists, kill
@@ -72,6 +73,19 @@ async def test_a_second_manager_on_the_same_home_refuses_and_names_the_first(own
     assert second.returncode == 6
     assert f"it is held by manager pid {own.manager.process.pid}" in second.stderr
     assert "OPMAS_HOME" in second.stderr
+
+
+async def test_a_manager_whose_node_is_taken_over_leaves_without_touching_the_agents(own: Fleet) -> None:
+    own.manager.environment["OPMAS_MANAGER__NODE"] = "here"
+    own.package("worker", WORKER)
+    own.manager.start()
+    async with own.operator() as operator:
+        living = pids(await operator.running("worker"))
+    async with Store.open(f"sqlite:///{own.home / 'manager.db'}") as store:
+        await store.claim_node("here", "another", 60, force=True)
+
+    assert await asyncio.to_thread(own.manager.wait) == 6
+    assert all(map(exists, living))
 
 
 async def test_kept_agents_outlive_a_stopped_manager_and_are_adopted_with_credentials_that_last(own: Fleet) -> None:
