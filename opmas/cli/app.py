@@ -19,6 +19,7 @@ _VERBS = (
     (_RUN, "up", "up:up", "Start NATS, a manager and the API here, and keep them running."),
     (_RUN, "down", "up:down", "Stop what `opmas up` started here."),
     (_RUN, "status", "installation:status", "Show what runs in this OPMAS_HOME."),
+    (_RUN, "doctor", "doctor:doctor", "Look for what is wrong, and say what to do."),
     (_RUN, "token", "installation:token", "Print the admin token."),
     (_RUN, "env", "installation:env", 'Print shell exports for curl and the nats tool: eval "$(opmas env)".'),
     (_RUN, "nodes", "catalogue:nodes", "List the nodes of the fleet."),

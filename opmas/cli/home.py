@@ -42,9 +42,14 @@ def lock_holder(lock: Path) -> int | None:
         os.close(fd)
 
 
+def named_url() -> str:
+    """Tell which API the environment names; empty when it names none."""
+    return os.environ.get("OPMAS_URL") or ""
+
+
 def api_url() -> str:
     """Tell where the management API listens."""
-    url = os.environ.get("OPMAS_URL") or up_record().get("url")
+    url = named_url() or up_record().get("url")
     return str(url or f"http://127.0.0.1:{os.environ.get('OPMAS_API__PORT') or 8000}").rstrip("/")
 
 
