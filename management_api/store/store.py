@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 import structlog
 from sqlalchemy import bindparam, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from management_api.store.schema import KEYS
 from opmas.database import Branch, Database
+from opmas.database.faults import Deadlines
 from opmas.wire.errors import DatabaseUnavailable, OpmasError
 from opmas.wire.messages import now
 
@@ -43,8 +45,13 @@ class ApiStore(Database):
 
     revisions = Branch("management_api", HEAD)
 
-    _unready = "it is being prepared"
+    _unready = "it is still being prepared"
     _hint = "try again in a moment"
+
+    def __init__(self, url: str, engine: AsyncEngine, deadlines: Deadlines) -> None:
+        super().__init__(url, engine, deadlines)
+        self._tried = asyncio.Event()
+        self._patience_s = deadlines.call
 
     async def prepare(self) -> None:
         """Bring the tables to this version's form, trying until the database is there."""
@@ -54,7 +61,6 @@ class ApiStore(Database):
             except DatabaseUnavailable as error:
                 self._unready, self._hint = error.message, error.hint
                 logger.warning("waiting for the database", reason=error.message, hint=error.hint)
-                await asyncio.sleep(_RETRY_S)
             except OpmasError as error:  # a newer OPMAS made it: that does not mend itself
                 self._unready, self._hint = error.message, error.hint
                 logger.error("no database", reason=error.message, hint=error.hint)  # noqa: TRY400 - says it all
@@ -62,10 +68,13 @@ class ApiStore(Database):
             else:
                 self._unready = ""
                 return
+            finally:
+                self._tried.set()
+            await asyncio.sleep(_RETRY_S)
 
     async def add_key(self, row: KeyRow) -> None:
         """Keep a new key."""
-        self._require_ready("keep the API key")
+        await self._require_ready("keep the API key")
 
         async def change(connection: AsyncConnection) -> None:
             await connection.execute(insert(KEYS).values(asdict(row)))
@@ -74,13 +83,13 @@ class ApiStore(Database):
 
     async def key_by_hash(self, digest: str) -> KeyRow | None:
         """Find the key whose secret hashes to `digest`."""
-        self._require_ready("check the API key")
+        await self._require_ready("check the API key")
         rows = await self._read("check the API key", select(KEYS).where(KEYS.c.hash == digest))
         return KeyRow(**rows[0]._mapping) if rows else None
 
     async def keys(self, workspace: str | None = None) -> list[KeyRow]:
         """Load the keys, the newest first: all of them, or those of one workspace."""
-        self._require_ready("list the API keys")
+        await self._require_ready("list the API keys")
         query = select(KEYS).order_by(KEYS.c.created_at.desc(), KEYS.c.id)
         rows = await self._read(
             "list the API keys", query if workspace is None else query.where(KEYS.c.workspace == workspace)
@@ -89,7 +98,7 @@ class ApiStore(Database):
 
     async def revoke_key(self, key_id: str, workspace: str | None = None) -> bool:
         """End a key, now; says whether there was such a key (in that workspace). Ending it again changes nothing."""
-        self._require_ready("revoke the API key")
+        await self._require_ready("revoke the API key")
         chosen = KEYS.c.id == key_id if workspace is None else (KEYS.c.id == key_id) & (KEYS.c.workspace == workspace)
 
         async def change(connection: AsyncConnection) -> bool:
@@ -101,7 +110,7 @@ class ApiStore(Database):
 
     async def mark_used(self, used: Mapping[str, datetime]) -> None:
         """Note when keys were last used, by id."""
-        self._require_ready("note the use of API keys")
+        await self._require_ready("note the use of API keys")
         statement = update(KEYS).where(KEYS.c.id == bindparam("key")).values(last_used_at=bindparam("at"))
 
         async def change(connection: AsyncConnection) -> None:
@@ -109,6 +118,10 @@ class ApiStore(Database):
 
         await self.write(change, "note the use of API keys")
 
-    def _require_ready(self, doing: str) -> None:
+    async def _require_ready(self, doing: str) -> None:
+        """Wait while it is not known yet whether the database is there; raises `DatabaseUnavailable` if it is not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_s):
+                await self._tried.wait()
         if self._unready:
             raise DatabaseUnavailable(f"cannot {doing}: {self._unready}", self._hint)
