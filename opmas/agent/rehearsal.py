@@ -1,18 +1,22 @@
 """The whole life of an instance, lived several times in a template before it forks any.
 
 What Python and the libraries keep of a first time (attribute lookups, specialised bytecode, regular expressions, lazily
-built classes) is then made once and shared by all forks; made in the fork, it costs each of them 1 MB. The bus it
+built classes) is then made once and shared by all forks; made in the fork, it costs each of them 1.5 MB. The bus it
 connects to is an impostor on the loopback interface, just good enough for one connection. Leaves no thread, descriptor,
 module or file behind.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import CodeType, FunctionType
 
 import nkeys  # type: ignore[import-untyped]
 
@@ -51,6 +55,10 @@ def rehearse(source: str = "from opmas.agent import Agent\nagent = Agent()\n", r
             _write(Path(folder), source)
             loop = asyncio.new_event_loop()
             try:
+                with _watching() as called:
+                    loop.run_until_complete(_live_once(Path(folder), runtime))
+                    _forget(folder)
+                _gather(called)
                 code = 0
                 for _ in range(_LIVES):
                     code = loop.run_until_complete(_live_once(Path(folder), runtime))
@@ -62,6 +70,29 @@ def rehearse(source: str = "from opmas.agent import Agent\nagent = Agent()\n", r
                 logger.warning("the rehearsal ended with code %d: instances will take more memory", code)
     except (OSError, TimeoutError):
         logger.warning("cannot rehearse: instances will take more memory", exc_info=True)
+
+
+@contextmanager
+def _watching() -> Iterator[set[CodeType]]:
+    """Collect the code of all functions that are called meanwhile."""
+    called: set[CodeType] = set()
+    sys.setprofile(lambda frame, event, _: called.add(frame.f_code) if event == "call" else None)
+    try:
+        yield called
+    finally:
+        sys.setprofile(None)
+
+
+def _gather(called: set[CodeType]) -> None:
+    """Move the code of these functions together, by giving each a copy of its own.
+
+    To call a function is to write on its code, which counts its users. Where modules have left them, the 600 functions
+    of a life lie on 400 pages, most of which hold nothing else that a life needs; together on 70.
+    """
+    gc.collect()
+    for each in gc.get_objects():
+        if type(each) is FunctionType and each.__code__ in called:
+            each.__code__ = each.__code__.replace()
 
 
 def _write(folder: Path, source: str) -> None:
