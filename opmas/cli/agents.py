@@ -10,6 +10,8 @@ from opmas.cli.connection import Document, agent_path, get, no_such_agent
 from opmas.cli.failure import Failure
 from opmas.cli.selection import Json, Labels
 
+HEAD = ("AGENT", "STATUS", "READY", "RESTARTS", "UPTIME", "CPU", "MEMORY", "PACKAGE", "WHY")
+
 _EVENTS_SHOWN = 10
 _LINES_SHOWN = 10
 
@@ -33,13 +35,13 @@ def ls(
     if json:
         paper.document(found)
         return
-    head = ("AGENT", "STATUS", "READY", "RESTARTS", "UPTIME", "CPU", "MEMORY", "PACKAGE", "WHY")
-    paper.table(head, [_row(agent) for agent in found["agents"]], ("PACKAGE", "CPU", "MEMORY", "UPTIME", "RESTARTS"))
+    paper.table(HEAD, [row(agent) for agent in found["agents"]], ("PACKAGE", "CPU", "MEMORY", "UPTIME", "RESTARTS"))
     if not found["agents"]:
         paper.note("no agents: `opmas init NAME` writes a package, `opmas packages` shows what is on disk")
 
 
-def _row(agent: Document) -> tuple[object, ...]:
+def row(agent: Document) -> tuple[object, ...]:
+    """Set an agent under `HEAD`."""
     instances: list[Document] = agent["instances"]
     running = sum(instance["status"] == "running" for instance in instances)
     cpu = [i["cpu_percent"] for i in instances if i.get("cpu_percent") is not None]
