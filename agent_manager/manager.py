@@ -18,6 +18,7 @@ from agent_manager.catalog import Catalog
 from agent_manager.chores import LEASE_S, Chores
 from agent_manager.commands import Commands
 from agent_manager.connection import OwnLogin
+from agent_manager.history import History
 from agent_manager.launch import Launcher
 from agent_manager.nats import CredentialSource
 from agent_manager.news import News
@@ -32,6 +33,7 @@ from agent_manager.sd_notify import READY, STOPPING, notify
 from agent_manager.settings import CONFIG_FILE, ManagerSettings
 from agent_manager.store import Store
 from agent_manager.supervisor import Supervisor
+from agent_manager.tables import command_table, query_table
 from agent_manager.templates import Templates
 from opmas import __version__
 from opmas.logs import configure
@@ -106,7 +108,7 @@ class AgentManager:
         self.supervisor = Supervisor(self.registry, launcher, self.recorder, tasks, self._changed)
         self.reconciler = Reconciler(self.registry, self.supervisor, self.news.look)
         tasks.create_task(self._serve(tasks), name="serve")
-        if not await self._unless_stopped(self._load()):
+        if not await self._unless(self._stopping, self._load()):
             if not self._leaving:
                 ended = await end_all(self.registry.run_dir, self._settings.service.drain_timeout, _KILLED_S)
                 log.info("stopped_unread", instances=ended)
@@ -176,10 +178,9 @@ class AgentManager:
             audit = Audit(self.store, self.recorder, self.registry.node)
             self._router = Router(
                 bus,
-                self.registry,
-                commands,
-                registration,
-                queries,
+                self.registry.node,
+                command_table(commands, registration, self.registry),
+                query_table(queries, History(self.registry, self.store, self.recorder)),
                 self._credentials,
                 audit,
                 lambda: self._condition,
@@ -192,15 +193,16 @@ class AgentManager:
         finally:
             await bus.close()
 
-    async def _unless_stopped(self, part: Coroutine[Any, Any, None]) -> bool:
-        """Await `part`, but not beyond a `stop`; say whether it was finished."""
+    @staticmethod
+    async def _unless(event: asyncio.Event, part: Coroutine[Any, Any, None]) -> bool:
+        """Await `part`, but not beyond the event; say whether it was finished."""
         async with asyncio.TaskGroup() as both:
-            work = both.create_task(part, name="load")
-            stop = both.create_task(self._stopping.wait(), name="stop")
-            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            work = both.create_task(part, name="work")
+            end = both.create_task(event.wait(), name="end")
+            await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
             finished = work.done()
             work.cancel()
-            stop.cancel()
+            end.cancel()
         return finished
 
     # --- while it lasts -----------------------------------------------------------------------------------------
@@ -268,7 +270,7 @@ class AgentManager:
         self.reconciler.reconcile_all()
         try:
             async with asyncio.timeout(self._settings.service.drain_timeout):
-                await self._unless_hurried(self._until_all_ended())
+                await self._unless(self._hurry, self._until_all_ended())
         except TimeoutError:
             log.warning("drain_timed_out", consequence="killing what is left")
         for instance in self.registry.instances():
@@ -282,14 +284,6 @@ class AgentManager:
     async def _until_all_ended(self) -> None:
         while living := [record for record in self.registry if record.busy]:
             await living[0].changed.wait()
-
-    async def _unless_hurried(self, part: Coroutine[Any, Any, None]) -> None:
-        async with asyncio.TaskGroup() as both:
-            work = both.create_task(part, name="drain")
-            hurry = both.create_task(self._hurry.wait(), name="hurry")
-            await asyncio.wait({work, hurry}, return_when=asyncio.FIRST_COMPLETED)
-            work.cancel()
-            hurry.cancel()
 
 
 def _leaves(group: BaseExceptionGroup[OpmasError]) -> Iterator[OpmasError]:

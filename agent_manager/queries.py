@@ -1,7 +1,6 @@
 """The queries, from `list` to `nodes`: they answer from what the manager knows, and change nothing."""
 
 import asyncio
-import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from agent_manager.bus_health import BusHealth
 from agent_manager.catalog import Catalog
 from agent_manager.instance import Instance
 from agent_manager.logs import read_logs
+from agent_manager.paging import fitting
 from agent_manager.process.confine import landlock_abi
 from agent_manager.recorder import Recorder
 from agent_manager.registry import AgentRecord, AgentRegistry
@@ -23,17 +23,12 @@ from opmas import __version__
 from opmas.wire.errors import InvalidRequest
 from opmas.wire.manifest import merged_config
 from opmas.wire.messages import now
-from opmas.wire.params import AuditParams, EventsParams, ListParams, LogsParams, PackagesParams
+from opmas.wire.params import ListParams, LogsParams, PackagesParams
 from opmas.wire.status import AgentStatus
 from opmas.wire.views import (
     AgentList,
     AgentView,
-    AuditEntry,
-    AuditView,
-    Cause,
     ConfigView,
-    EventsView,
-    EventView,
     HealthView,
     InstanceMetrics,
     LogsView,
@@ -49,10 +44,6 @@ from opmas.wire.views import (
 
 NodeCondition = Literal["ready", "starting", "draining"]
 N = TypeVar("N", int, float)
-V = TypeVar("V", AgentView, AuditEntry, EventView)
-
-# An answer travels in one message of at most 1 MB.
-_MAX_BYTES = 600_000
 
 
 class Queries:
@@ -87,7 +78,7 @@ class Queries:
             and (params.label is None or view.labels.get(key) == value)
         )
         rest = [view for view in views if params.after is None or view.id > params.after]
-        page = _fitting(rest)
+        page = fitting(rest)
         return AgentList(agents=page, total=len(views), next=page[-1].id if len(page) < len(rest) else None)
 
     def get(self, agent_id: str) -> AgentView:
@@ -148,48 +139,6 @@ class Queries:
             )
         return await asyncio.to_thread(read_logs, agent_id, chosen, params)
 
-    async def events(self, agent_id: str | None, params: EventsParams) -> EventsView:
-        """What happened."""
-        await self._recorder.flush()
-        rows = await self._store.events(agent_id, after=params.after, limit=params.limit)
-        views = [
-            EventView(
-                id=row.id or 0,
-                time=row.time,
-                node=row.node,
-                agent_id=row.agent_id,
-                instance_id=row.instance_id or "",
-                kind=row.kind,
-                status=row.status,
-                cause=Cause.model_validate(row.cause),
-            )
-            for row in rows
-        ]
-        shown = _page(views, params.after)
-        return EventsView(events=shown, next=shown[-1].id if shown else (params.after or 0))
-
-    async def audit(self, agent_id: str | None, params: AuditParams) -> AuditView:
-        """Who commanded what."""
-        await self._recorder.flush()
-        rows = await self._store.audit(agent_id, after=params.after, limit=params.limit)
-        views = [
-            AuditEntry(
-                id=row.id or 0,
-                time=row.time,
-                node=row.node,
-                publisher=row.publisher,
-                command=row.command,
-                agent_id=row.agent_id,
-                params=row.params,
-                outcome=row.outcome,
-                error_code=row.error_code or "",
-                correlation_id=row.correlation_id or "",
-            )
-            for row in rows
-        ]
-        shown = _page(views, params.after)
-        return AuditView(audit=shown, next=shown[-1].id if shown else (params.after or 0))
-
     def packages(self, params: PackagesParams) -> PackageList:
         """What lies on disk."""
         views = tuple(
@@ -242,17 +191,6 @@ class Queries:
             agents=len(self._registry),
             uptime_s=round(time.monotonic() - self._started_mono, 3),
         )
-
-
-def _fitting(views: Sequence[V]) -> tuple[V, ...]:
-    """As many of the first as fit into one message."""
-    sizes = itertools.accumulate(len(view.model_dump_json()) for view in views)
-    return tuple(view for view, size in zip(views, sizes, strict=True) if size <= _MAX_BYTES)
-
-
-def _page(views: Sequence[V], after: int | None) -> tuple[V, ...]:
-    """Of rows in the order of time as many as fit: the first after a place, or the last of all."""
-    return _fitting(views) if after is not None else _fitting(views[::-1])[::-1]
 
 
 def _health(record: AgentRecord) -> Literal["healthy", "unhealthy", "unknown"]:

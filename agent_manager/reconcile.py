@@ -41,7 +41,7 @@ class Reconciler:
         """Start what is missing and stop what is too much, for one agent."""
         count = record.row.replicas if self.wanted(record) else 0
         cause = _GONE if record.removed else record.cause
-        record.waiting_for = ""
+        record.waiting_for = record.waiting_on = ""
         if count:
             self._start_missing(record, count, cause)
         for instance in record.ordered():
@@ -62,7 +62,7 @@ class Reconciler:
             outdated = instance.phase in {Phase.WAITING, Phase.FAILED, Phase.FINISHED}
             if resting or (outdated and instance.epoch < record.row.epoch):
                 if blocked := self._blocked(record):
-                    record.waiting_for = blocked
+                    record.waiting_on, record.waiting_for = blocked
                     return
                 if outdated:
                     instance.crashes.clear()
@@ -76,18 +76,19 @@ class Reconciler:
             return False
         return True
 
-    def _blocked(self, record: AgentRecord) -> str:
+    def _blocked(self, record: AgentRecord) -> tuple[str, str] | None:
+        """The agent that must be there first, and the sentence that says so."""
         for name, dependency in record.manifest().depends_on.items():
             needed = self._registry.find(name)
             if needed is None:
-                return f"waiting for agent {name!r}, which is not registered"
+                return name, f"waiting for agent {name!r}, which is not registered"
             if dependency.condition is DependencyCondition.HEALTHY:
                 there = needed.status is AgentStatus.RUNNING
             else:
                 there = needed.alive
             if not there:
-                return f"waiting for agent {name!r} to be {dependency.condition.value}"
-        return ""
+                return name, f"waiting for agent {name!r} to be {dependency.condition.value}"
+        return None
 
     def _stop(self, record: AgentRecord, instance: Instance, cause: Cause) -> None:
         if instance.phase in {Phase.IDLE, Phase.STOPPING}:

@@ -36,6 +36,8 @@ class AgentRecord:
     # Who last changed what is wanted; the cause of what reconcile does about it.
     cause: Cause = field(default_factory=lambda: Cause(actor="manager", command="start"))
     waiting_for: str = ""
+    # The agent that `waiting_for` is about.
+    waiting_on: str = ""
     # Its package was taken away while we watched: it is to stop, and then to be forgotten.
     removed: bool = False
     published: AgentStatus | None = None

@@ -5,21 +5,19 @@ Nothing that arrives can stop it: what cannot be understood is answered with an 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from agent_manager.audit import Audit
-from agent_manager.commands import Commands, status_now
 from agent_manager.decoding import decode, problems
 from agent_manager.nats.identity import Publisher
 from agent_manager.nats.sources import CredentialSource
-from agent_manager.queries import NodeCondition, Queries
-from agent_manager.registration import Registration
-from agent_manager.registry import AgentRegistry
+from agent_manager.queries import NodeCondition
+from agent_manager.tables import CommandTable, QueryTable
 from opmas import __version__
 from opmas.bus import (
     AnySubscription,
@@ -35,19 +33,7 @@ from opmas.wire import subjects
 from opmas.wire.errors import InvalidRequest, ManagerUnavailable, OpmasError, PermissionDenied
 from opmas.wire.ids import AGENT_ID_PATTERN, is_agent_id
 from opmas.wire.messages import Command, Query, Response, failure, success
-from opmas.wire.params import (
-    AuditParams,
-    ControlParams,
-    EventsParams,
-    ListParams,
-    LogsParams,
-    NoParams,
-    PackagesParams,
-    Params,
-    RegisterParams,
-    ScaleParams,
-    UpdateParams,
-)
+from opmas.wire.params import Params
 from opmas.wire.views import Cause
 
 log = structlog.get_logger(__name__)
@@ -55,10 +41,7 @@ log = structlog.get_logger(__name__)
 # Callers who wait for convergence hold a place each, for up to ten minutes.
 _CONCURRENT_COMMANDS = 10_000
 
-Answer = BaseModel
 H = TypeVar("H")
-Handle = Callable[[str, Params, Cause], Awaitable[Answer]]
-Ask = Callable[[str | None, Params], Awaitable[Answer]]
 
 
 class Router:
@@ -67,16 +50,14 @@ class Router:
     def __init__(
         self,
         bus: Bus,
-        registry: AgentRegistry,
-        commands: Commands,
-        registration: Registration,
-        queries: Queries,
+        node: str,
+        commands: CommandTable,
+        queries: QueryTable,
         credentials: CredentialSource,
         audit: Audit,
         condition: Callable[[], NodeCondition],
     ) -> None:
         self._bus = bus
-        self._registry = registry
         self._credentials = credentials
         self._audit = audit
         self._condition = condition
@@ -86,14 +67,14 @@ class Router:
         }
         self._service = Service(
             name="opmas-manager",
-            id=registry.node,
+            id=node,
             version=__version__,
             description="Runs the agents of one node",
             endpoints=tuple(self._endpoints.values()),
         )
         self._listening: list[AnySubscription] = []
-        self._commands = _command_table(commands, registration, registry)
-        self._queries = _query_table(queries)
+        self._commands = commands
+        self._queries = queries
 
     async def listen(self, tasks: asyncio.TaskGroup) -> None:
         """Subscribe; returns when the server knows of every subscription."""
@@ -200,65 +181,13 @@ class Router:
         return self._credentials.publisher_of(msg.subject, dict(msg.headers))
 
 
-_ABOUT_ONE = frozenset({"get", "status", "logs", "metrics"})
+_ABOUT_ONE = frozenset({"get", "status", "why", "logs", "metrics"})
 _ABOUT_THE_MANAGER = frozenset({"health", "nodes"})
 
 _UNREADY: dict[NodeCondition, str] = {
     "starting": "the manager is starting and has not read its database yet",
     "draining": "the manager is stopping",
 }
-
-
-def _command_table(
-    commands: Commands, registration: Registration, registry: AgentRegistry
-) -> dict[str, tuple[type[Params], Handle]]:
-    async def status(agent_id: str, _params: Params, _cause: Cause) -> Answer:
-        return status_now(registry.get(agent_id))
-
-    return {
-        "start": (ControlParams, cast(Handle, commands.start)),
-        "stop": (ControlParams, cast(Handle, commands.stop)),
-        "restart": (ControlParams, cast(Handle, commands.restart)),
-        "scale": (ScaleParams, cast(Handle, commands.scale)),
-        "enable": (ControlParams, cast(Handle, commands.enable)),
-        "disable": (ControlParams, cast(Handle, commands.disable)),
-        "register": (RegisterParams, cast(Handle, registration.register)),
-        "update": (UpdateParams, cast(Handle, registration.update)),
-        "delete": (ControlParams, cast(Handle, registration.delete)),
-        "reload": (NoParams, cast(Handle, registration.reload)),
-        "status": (NoParams, status),
-    }
-
-
-def _query_table(queries: Queries) -> dict[str, tuple[type[Params], Ask]]:
-    def about_all(answer: Callable[[Params], Answer]) -> Ask:
-        async def ask(_agent_id: str | None, params: Params) -> Answer:
-            return answer(params)
-
-        return ask
-
-    def about_one(answer: Callable[[str], Answer]) -> Ask:
-        async def ask(agent_id: str | None, _params: Params) -> Answer:
-            return answer(agent_id or "")
-
-        return ask
-
-    async def metrics(agent_id: str | None, _params: Params) -> Answer:
-        return await queries.metrics(agent_id or "")
-
-    return {
-        "list": (ListParams, about_all(cast(Callable[[Params], Answer], queries.list))),
-        "packages": (PackagesParams, about_all(cast(Callable[[Params], Answer], queries.packages))),
-        "nodes": (NoParams, about_all(lambda _params: queries.nodes())),
-        "health": (NoParams, about_all(lambda _params: queries.health())),
-        "get": (NoParams, about_one(queries.get)),
-        "status": (NoParams, about_one(queries.status)),
-        "config": (NoParams, about_one(queries.config)),
-        "metrics": (NoParams, metrics),
-        "logs": (LogsParams, cast(Ask, queries.logs)),
-        "events": (EventsParams, cast(Ask, queries.events)),
-        "audit": (AuditParams, cast(Ask, queries.audit)),
-    }
 
 
 def _known(table: Mapping[str, H], name: str, noun: str) -> H:
