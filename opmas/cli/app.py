@@ -20,7 +20,6 @@ _VERBS = (
     (_RUN, "down", "up:down", "Stop what `opmas up` started here."),
     (_RUN, "status", "installation:status", "Show what runs in this OPMAS_HOME."),
     (_RUN, "doctor", "doctor:doctor", "Look for what is wrong, and say what to do."),
-    (_RUN, "token", "installation:token", "Print the admin token."),
     (_RUN, "env", "installation:env", 'Print shell exports for curl and the nats tool: eval "$(opmas env)".'),
     (_RUN, "completion", "completion:completion", "Print the completion script of bash, zsh or fish."),
     (_RUN, "nodes", "catalogue:nodes", "List the nodes of the fleet."),
@@ -48,6 +47,11 @@ _VERBS = (
     (_AUTHOR, "packages", "catalogue:packages", "List packages on disk, broken ones with their error."),
 )
 _SERVERS = (("manager", "The AgentManager."), ("api", "The management API."))
+_TOKEN = (
+    ("create", "Make an API key, or with --nats credentials of a NATS publisher."),
+    ("ls", "List API keys."),
+    ("revoke", "Revoke API keys."),
+)
 _CONFIG = (
     ("get", "Show an agent's settings: its package's defaults, and above them what was set."),
     ("set", "Change an agent's settings; instances that run get them at once."),
@@ -70,11 +74,23 @@ def make_app() -> App:
         servers = App(name=name, help=text, group=_RUN)
         servers.command(f"opmas.cli.servers:run_{name}", name="run", help="Run it in the foreground.")
         app.command(servers)
+    token = App(name="token", help="Print the admin token; create, ls, revoke: API keys.", group=_RUN)
+    token.default(_print_admin_token)
+    for name, text in _TOKEN:
+        token.command(f"opmas.cli.tokens:{name}", name=name, help=text)
+    app.command(token)
     config = App(name="config", help="An agent's settings: get, set, unset.", group=_AGENTS)
     for name, text in _CONFIG:
         config.command(f"opmas.cli.config:{name}_config", name=name, help=text)
     app.command(config)
     return app
+
+
+def _print_admin_token() -> None:
+    """Print the admin token."""
+    from opmas.cli.installation import token  # noqa: PLC0415 - like every verb, imported when called
+
+    token()
 
 
 def run(arguments: list[str]) -> int:
@@ -99,7 +115,7 @@ def run(arguments: list[str]) -> int:
 
 def _check_verb(arguments: list[str]) -> None:
     """Refuse an unknown verb here: to suggest one, cyclopts would import every command."""
-    verbs = [name for _, name, _, _ in _VERBS] + [name for name, _ in _SERVERS] + ["config"]
+    verbs = [name for _, name, _, _ in _VERBS] + [name for name, _ in _SERVERS] + ["config", "token"]
     if not arguments or arguments[0].startswith("-") or arguments[0] in verbs:
         return
     near = difflib.get_close_matches(arguments[0], verbs, n=1)
