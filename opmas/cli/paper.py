@@ -25,9 +25,9 @@ def coloured(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def paint(text: str, colour: str, stream: TextIO = sys.stdout) -> str:
-    """Colour `text` by an SGR code where colours are welcome."""
-    return f"\x1b[{colour}m{text}\x1b[0m" if colour and coloured(stream) else text
+def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """Colour `text` by an SGR code where colours are welcome: on stdout, unless it is meant for another stream."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour and coloured(stream or sys.stdout) else text
 
 
 def prefix(name: str, number: int) -> str:
