@@ -50,7 +50,7 @@ def _examined() -> Iterator["Finding"]:
     from opmas.cli.diagnosis.servers import Servers, settled  # noqa: PLC0415
 
     folder = home.home()
-    for check in (machine.python, machine.kernel, machine.open_files):
+    for check in (machine.python, machine.kernel, machine.open_files, machine.memory):
         yield from check()
     for look in (machine.data_directory, machine.secrets, machine.disk, machine.clock):
         yield from look(folder)
@@ -59,6 +59,7 @@ def _examined() -> Iterator["Finding"]:
         yield servers
     else:
         yield from servers.locks()
+        yield from servers.left_behind()
         yield from servers.ports()
         yield from asyncio.run(settled(servers.databases()))
         yield from asyncio.run(settled(servers.nats()))

@@ -1,6 +1,5 @@
 """Verbs about what happened: `events`, as it is or as it goes on (`-f`), and `audit`, who commanded what."""
 
-import asyncio
 import sys
 from contextlib import aclosing
 from typing import Annotated
@@ -36,6 +35,8 @@ def events(
         paper.document(found) if json else table(found["events"])
         return
     _show(found["events"], json=json)
+    import asyncio  # noqa: PLC0415 - 25 ms, which only a follower pays
+
     asyncio.run(_follow(agent, found["next"], json=json))
 
 

@@ -53,9 +53,14 @@ def api_url() -> str:
     return str(url or f"http://127.0.0.1:{os.environ.get('OPMAS_API__PORT') or 8000}").rstrip("/")
 
 
+def named_token() -> str:
+    """Return the token that the environment gives; empty when it gives none."""
+    return os.environ.get("OPMAS_TOKEN") or ""
+
+
 def token() -> str:
-    """Return the admin token; empty when there is none to be found."""
-    if given := os.environ.get("OPMAS_TOKEN"):
+    """Return the token to use, the admin's unless the environment gives one; empty when there is none to be found."""
+    if given := named_token():
         return given
     try:
         return (home() / "admin.token").read_text(encoding="ascii").strip()

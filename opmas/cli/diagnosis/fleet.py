@@ -36,7 +36,8 @@ def token() -> Iterator[Finding]:
         connection.get("/api/v1/agents", {"limit": 1}, _PATIENCE_S)
     except Failure as failure:
         if failure.exit is Exit.DENIED:
-            yield fail("token", failure.message, failure.hint)
+            left_over = "OPMAS_TOKEN is set and may be another node's: unset it, or " if home.named_token() else ""
+            yield fail("token", failure.message, left_over + failure.hint)
     else:
         yield ok("token", "the API accepts it")
 

@@ -18,6 +18,8 @@ _FEW_FILES = 4096
 _MB = 1 << 20
 # JetStream and SQLite stop writing when the disk is full; the first warning must come in time to do something.
 _FULL_BYTES, _SCARCE_BYTES = 100 * _MB, 1000 * _MB
+# Below this the kernel begins to stall whoever asks for memory: heartbeats come late, agents are blamed.
+_SHORT_OF_MEMORY = 0.05
 # No file can have been written later than now, but for the coarse clock of the file system.
 _FUTURE_S = 60.0
 _SECRETS = ("admin.token", "nats/*.creds", "nats/keys/*", "nats/server.conf", "run/*/*/*.creds", "run/*/*/token")
@@ -63,6 +65,20 @@ def open_files() -> Iterator[Finding]:
             f"at most {hard} open files: enough for some {hard // 8} instances",
             "raise the hard limit: LimitNOFILE= in the unit, `ulimit -Hn`, or /etc/security/limits.conf",
         )
+
+
+def memory() -> Iterator[Finding]:
+    """There is memory left."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+    kilobytes = {words[0].rstrip(":"): int(words[1]) for words in lines}
+    free, total = kilobytes["MemAvailable"], kilobytes["MemTotal"]
+    what = f"{free // 1024} MB of {total // 1024} MB can be had"
+    if free < total * _SHORT_OF_MEMORY:
+        yield warn(
+            "memory", what, "`opmas ls` shows who takes it: run fewer replicas, or limit them in agent.yaml"
+        )
+    else:
+        yield ok("memory", what)
 
 
 def data_directory(home: Path) -> Iterator[Finding]:

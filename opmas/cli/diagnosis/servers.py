@@ -6,6 +6,7 @@ from pathlib import Path
 
 from agent_manager.nats import EmbeddedServer
 from agent_manager.ports import port_holder, require_free
+from agent_manager.process.slot import Slot
 from agent_manager.settings import CONFIG_FILE as MANAGER_CONFIG
 from agent_manager.settings import ManagerSettings
 from management_api.settings import CONFIG_FILE as API_CONFIG
@@ -20,6 +21,8 @@ from opmas.wire.messages import Query, Response, now
 from opmas.wire.views import HealthView
 
 _PATIENCE_S = 5.0
+# Beyond this, fresh tokens and credentials are refused.
+_SKEW_S = 10.0
 
 
 class Servers:
@@ -57,6 +60,17 @@ class Servers:
             yield ok("manager", f"pid {self.manager_pid}")
         else:
             yield fail("manager", "`opmas up` runs, but no manager", "it restarts one; its output says why it ends")
+
+    def left_behind(self) -> Iterator[Finding]:
+        """No instance runs without a manager."""
+        if self.manager_pid is not None:
+            return
+        shims = [shim for shim in (Slot(path).adopt() for path in self.home.glob("run/*/*/")) if shim is not None]
+        for shim in shims:
+            shim.close()
+        if shims:
+            what = f"{len(shims)} instances run without a manager"
+            yield warn("left behind", what, "`opmas up` takes them over, `opmas down` ends them")
 
     def ports(self) -> Iterator[Finding]:
         """The ports are held by ours, or free for them."""
@@ -100,7 +114,8 @@ class Servers:
             return
         yield ok("nats", f"{place.nats_url()} lets us in" + (f" with {creds}" if creds else ""))
         try:
-            yield await _manager_on(bus)
+            for finding in await _manager_on(bus):
+                yield finding
         finally:
             await bus.close()
         if not settings.url:
@@ -138,18 +153,26 @@ def _is_missing(file: str) -> bool:
     return bool(file) and not Path(file).exists()
 
 
-async def _manager_on(bus: Bus) -> Finding:
+async def _manager_on(bus: Bus) -> list[Finding]:
     try:
         answer = await bus.request(subjects.QUERY, Query(query="health", timestamp=now()), _PATIENCE_S)
         response = Response.model_validate_json(answer.data)
         health = HealthView.model_validate(response.result)
     except (OpmasError, ValueError, TimeoutError) as error:
-        return _failed("manager on NATS", error, "`opmas status` shows whether one runs; it retries NATS by itself")
+        return [_failed("manager on NATS", error, "`opmas status` shows whether one runs; it retries NATS by itself")]
+    skew = abs((now() - response.timestamp).total_seconds())
+    found = [_health(health)]
+    if skew > _SKEW_S + _PATIENCE_S:
+        what = f"the clock of node {health.node} differs from ours by {skew:.0f} s"
+        found.append(fail("clock", what, "set both (`timedatectl`, `chronyc tracking`): tokens are dated by them"))
+    return found
+
+
+def _health(health: HealthView) -> Finding:
     ill = ", ".join(f"{part}: {word}" for part, word in health.checks.items() if word != "ok")
     if ill:
-        return fail(
-            "manager on NATS", f"{health.node} is {health.status}: {ill}", "it goes on by itself when that is back"
-        )
+        what = f"{health.node} is {health.status}: {ill}"
+        return fail("manager on NATS", what, "it goes on by itself when that is back")
     return ok("manager on NATS", f"{health.node} answers, {health.agents} agents")
 
 
