@@ -11,11 +11,13 @@ from typing import TypeVar
 import structlog
 from pydantic import JsonValue, ValidationError
 
+from management_api.auth.principal import acting
 from management_api.settings import ApiSettings
 from opmas.bus import Bus, BusUnavailable, NoResponders, PayloadTooLarge
 from opmas.wire import subjects
 from opmas.wire.errors import DeadlineExceeded, InvalidRequest, ManagerUnavailable, OpmasError, error_of
 from opmas.wire.messages import Command, Message, Query, Response, now
+from opmas.wire.subjects import CALLER_HEADER
 
 # A manager answers from memory; when it is this late it is as good as away.
 ANSWER_S = 5.0
@@ -94,7 +96,8 @@ class Fleet:
                 "it is tried again all the time; the API's log has the reason, `opmas status` shows what runs",
             )
         try:
-            reply = await self._bus.request(subject, message, timeout_s)
+            caller = acting.get()
+            reply = await self._bus.request(subject, message, timeout_s, {CALLER_HEADER: caller} if caller else None)
             return Response.model_validate_json(reply.data)
         except NoResponders as error:
             raise ManagerUnavailable(

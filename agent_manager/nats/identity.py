@@ -13,19 +13,24 @@ from agent_manager.nats.roles import Role
 from opmas.wire import subjects
 
 _COMMANDERS = frozenset({Role.MANAGER, Role.API, Role.OPERATOR})
+_CALLER_LENGTH = 200
 _IDENTIFIED = frozenset({subjects.IDENTIFIED_COMMAND, subjects.IDENTIFIED_QUERY})
 
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """A NATS user: its role, its name (an agent's id, `cli`, …) and its public key. `str()` is for the audit."""
+    """A NATS user: its role, its name (an agent's id, `cli`, …) and its public key. `str()` is for the audit.
+
+    The API says for whom it speaks: `caller` is the subject of an HTTP request, with its workspace.
+    """
 
     role: Role
     name: str
     user: str
+    caller: str = ""
 
     def __str__(self) -> str:
-        return f"{self.role}:{self.name}"
+        return f"{self.role}:{self.caller or self.name}"
 
     @property
     def may_command(self) -> bool:
@@ -45,6 +50,7 @@ def publisher_of(
     try:
         info = json.loads(headers[subjects.CLIENT_INFO_HEADER])
         role = role_of(info["issuer_key"])
-        return Publisher(role, info["name_tag"], info["user"]) if role else None
+        caller = headers.get(subjects.CALLER_HEADER, "") if role is Role.API else ""
+        return Publisher(role, info["name_tag"], info["user"], caller[:_CALLER_LENGTH]) if role else None
     except (KeyError, ValueError, TypeError):
         return None

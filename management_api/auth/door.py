@@ -9,7 +9,7 @@ from typing import Protocol
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from management_api.auth.principal import Principal
+from management_api.auth.principal import Principal, acting
 from management_api.auth.rates import Rates
 from management_api.errors import error_response, retry_headers
 from opmas.wire.errors import OpmasError
@@ -61,6 +61,7 @@ class Door:
             await refusal(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
+        acting.set(caller.title)  # each request is handled in a task of its own
         await self._within_limits(caller, scope, receive, send)
 
     async def _within_limits(self, caller: Principal, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,6 +7,8 @@ A route that needs the caller itself takes it as a parameter: `caller: TheCaller
 for no scope and is not among `door.OPEN`.
 """
 
+import re
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,6 +19,11 @@ from fastapi.security.base import SecurityBase
 from management_api.auth.scopes import Scope
 from opmas.wire.errors import PermissionDenied
 from opmas.wire.views import Access
+
+_UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
+
+acting: ContextVar[str] = ContextVar("management_api.auth.acting", default="")
+"""Whose request is being handled, for the audit of what is commanded meanwhile; set by the door."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,12 @@ class Principal:
     key: str
     everywhere: bool = False
     limited: bool = True
+
+    @property
+    def title(self) -> str:
+        """The caller's name for audits: `subject@workspace`, without what could not stand in a header."""
+        name = self.subject if self.everywhere else f"{self.subject}@{self.workspace}"
+        return _UNPRINTABLE.sub("?", name)[:200]
 
     @property
     def is_admin(self) -> bool:

@@ -20,6 +20,9 @@ CORRELATION_HEADER = "x-correlation-id"
 REPUBLISHED_HEADER = "Opmas-Republished"
 """Marks what a manager published again on `agent.status` and `agent.metrics`, so that managers ignore it."""
 
+CALLER_HEADER = "Opmas-Caller"
+"""Whom the API speaks for: believed of the API alone."""
+
 CLIENT_INFO_HEADER = "Nats-Request-Info"
 """Set by nats-server, never by a client, on what comes through an identified subject."""
 

@@ -66,6 +66,18 @@ async def test_a_role_without_the_scope_is_told_which_it_takes(http: httpx2.Asyn
     assert [seen.name for seen in peer.seen] == []
 
 
+@pytest.mark.parametrize(
+    ("subject", "said"),
+    [("ann", "ann@a"), ("a\r\nOpmas-Caller: admin", "a??Opmas-Caller:?admin@a"), ("x" * 256, "x" * 200)],
+)
+async def test_the_manager_is_told_for_whom_the_api_speaks(
+    http: httpx2.AsyncClient, peer: Peer, subject: str, said: str
+) -> None:
+    await http.post("/api/v1/agents/mine/stop", headers=bearer(sub=subject))
+
+    assert peer.seen[-1].headers["Opmas-Caller"] == said
+
+
 async def test_events_of_other_tenants_are_not_heard_of(http: httpx2.AsyncClient, peer: Peer) -> None:
     peer.known["echo"] = owned("echo", "b")  # whom the one event is about
 

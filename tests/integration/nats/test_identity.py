@@ -34,6 +34,17 @@ async def test_a_command_carries_its_publisher(source: EmbeddedSource, commands:
         assert str(publisher) == f"{role}:{name}"
 
 
+async def test_the_api_says_for_whom_it_speaks_and_is_the_only_one_believed(
+    source: EmbeddedSource, commands: Subscription, join: Join
+) -> None:
+    for name, role, said in (("api", Role.API, "api:ann@acme"), ("cli", Role.OPERATOR, "operator:cli")):
+        guest = await join(name, role)
+        await guest.client.publish(subjects.COMMAND, b"{}", headers={subjects.CALLER_HEADER: "ann@acme"})
+        message = await commands.next_msg(5)
+
+        assert str(source.publisher_of(message.subject, message.headers)) == said
+
+
 @pytest.mark.parametrize("forged", [FORGED, {key.lower(): value for key, value in FORGED.items()}])
 async def test_a_publisher_cannot_name_itself(
     source: EmbeddedSource, commands: Subscription, join: Join, forged: dict[str, str]
