@@ -10,6 +10,12 @@ from opmas.wire.views import LastExit
 
 CANNOT_EXECUTE = "cannot_execute"
 
+_SENTENCES = {
+    "hang": "hang: its heartbeat had stopped, so it was killed",
+    "start_timeout": "start_timeout: it was not ready in time, so it was killed",
+    "out_of_memory": "out of memory",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -72,5 +78,5 @@ class Ending:
         elif code == "killed":
             what = f"killed by signal {last_exit.signal}"
         else:
-            what = last_exit.reason
+            what = _SENTENCES.get(code, last_exit.reason)
         return f"{what}; {policy}" if policy else what

@@ -11,6 +11,7 @@ from opmas.wire.views import AuditEntry, AuditView, Cause, EventsView, EventView
 
 # The causes of what is now lie further back only where an agent was restarted a hundred times.
 _EVENTS_OF_WHY = 300
+_LOOKS = 3
 
 
 class History:
@@ -53,13 +54,23 @@ class History:
     async def why(self, agent_id: str) -> WhyView:
         """The causes of an agent's status; without the database, as far as they are remembered here."""
         record = self._registry.get(agent_id)
-        try:
-            await self._recorder.flush()
-            rows = await self._store.events(agent_id, limit=_EVENTS_OF_WHY)
-        except DatabaseUnavailable as error:
-            known = [_view(row) for row in self._recorder.unsaved(agent_id)]
-            return explain(record, self._registry, known, missing=error.message)
-        return explain(record, self._registry, [_view(row) for row in rows])
+        rows: list[EventRow] = []
+        missing = ""
+        for _ in range(_LOOKS):
+            before = record.changed
+            try:
+                rows = await self._saved(agent_id)
+            except DatabaseUnavailable as error:
+                rows, missing = self._recorder.unsaved(agent_id), error.message
+            if record.changed is before:
+                break  # what is known of the agent and what happened to it are of the same moment
+        return explain(record, self._registry, [_view(row) for row in rows], missing=missing)
+
+    async def _saved(self, agent_id: str) -> list[EventRow]:
+        # While the database is known to be away, nobody is kept waiting for it to say so again.
+        if not self._recorder.database_ok or not await self._recorder.flush():
+            raise DatabaseUnavailable("the database does not answer")
+        return await self._store.events(agent_id, limit=_EVENTS_OF_WHY)
 
 
 def _view(row: EventRow) -> EventView:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import migrations
-from agent_manager.store import AgentRow, Store
+from agent_manager.store import AgentRow, InstanceRow, Store
 from agent_manager.store.migrate import BRANCH, HEAD
 from agent_manager.store.schema import METADATA
 from opmas.wire.errors import Conflict
@@ -45,6 +46,23 @@ async def test_migrating_again_keeps_what_is_there(store: Store) -> None:
     await store.migrate()
 
     assert await store.agents() == [row]
+
+
+async def test_what_an_older_version_has_stored_outlives_the_upgrade(store: Store) -> None:
+    async def age(connection: AsyncConnection) -> None:
+        await connection.run_sync(
+            lambda sync: alembic.command.downgrade(migrations.configuration(sync, BRANCH), "am0001")
+        )
+
+    row, instance = AgentRow(id="a", package="p", name="n"), InstanceRow(agent_id="a", ordinal=0, node="here")
+    await store.save_agent(row)
+    await store.save_instances([instance])
+    await store.write(age)
+
+    await store.migrate()
+
+    assert await store.agents() == [row]
+    assert await store.instances() == [instance]
 
 
 async def test_a_database_made_by_a_newer_version_is_refused_and_left_alone(store: Store) -> None:
