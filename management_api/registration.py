@@ -101,6 +101,8 @@ async def update_agent(
 ) -> AgentView:
     """Replace an agent's config and fields. Instances that run take a new config at once, the rest when they start."""
     fields = body.fields(caller)
+    if body.access is not None:
+        await _require_own(fleet, caller, agent_id)
     if body.id not in {None, agent_id}:
         raise InvalidRequest(f"cannot change the id of {agent_id!r}", "delete it and register another")
     if body.package is not None and (await fleet.query("get", AgentView, agent_id)).package != body.package:
@@ -115,6 +117,18 @@ async def delete_agent(
 ) -> None:
     """Stop an agent and forget it, `wait` seconds at most. Its package stays, and does not bring it back."""
     await _obeyed(fleet, "delete", agent_id, {"wait": wait}, wait)
+
+
+async def _require_own(fleet: Fleet, caller: Principal, agent_id: str) -> None:
+    """Let a workspace change the access of what is its own alone: else it could take from others what they share."""
+    if caller.everywhere:
+        return
+    access = (await fleet.query("get", AgentView, agent_id)).access
+    if set(access.workspaces) != {caller.workspace}:
+        raise PermissionDenied(
+            f"cannot change who has access to {agent_id!r}: others than {caller.workspace!r} have it too",
+            "ask an administrator",
+        )
 
 
 async def _obeyed(fleet: Fleet, command: str, agent_id: str, params: dict[str, JsonValue], wait: float = 0.0) -> None:

@@ -78,6 +78,21 @@ async def test_the_manager_is_told_for_whom_the_api_speaks(
     assert peer.seen[-1].headers["Opmas-Caller"] == said
 
 
+@pytest.mark.parametrize(
+    ("name", "workspaces", "status"), [("mine", ["a"], 200), ("mine", ["a", "b"], 403), ("mine", [], 403),
+                                       ("shared", ["a"], 403), ("both", ["a"], 403)]
+)  # fmt: skip
+async def test_a_workspace_neither_takes_from_others_nor_gives_them_agents(
+    http: httpx2.AsyncClient, peer: Peer, name: str, workspaces: list[str], status: int
+) -> None:
+    peer.known["both"] = owned("both", "a", "b")
+
+    answer = await http.put(f"/api/v1/agents/{name}", headers=bearer(), json={"access": {"workspaces": workspaces}})
+
+    assert answer.status_code == status
+    assert ("update" in [seen.name for seen in peer.seen]) is (status == 200)
+
+
 async def test_events_of_other_tenants_are_not_heard_of(http: httpx2.AsyncClient, peer: Peer) -> None:
     peer.known["echo"] = owned("echo", "b")  # whom the one event is about
 
