@@ -67,7 +67,7 @@ def describe(agent: str, /, *, json: Json = False) -> None:
         json: one JSON document: {agent, status, why, events, lines}
     """
     view = _of("describe", agent)
-    health, cause = get(agent_path(agent, "/status")), _explained(view)
+    health, cause = get(agent_path(agent, "/status")), get(agent_path(agent, "/why"))
     events = get("/api/v1/events", {"agent": agent, "limit": _EVENTS_SHOWN})["events"]
     troubled = view["status"] in {"error", "inactive"}
     lines = get(agent_path(agent, "/logs"), {"tail": _LINES_SHOWN})["lines"] if troubled else []
@@ -109,21 +109,6 @@ def why(agent: str, /, *, json: Json = False) -> None:
         paper.line(f"next try {paper.when(retry)}")
     if cause["hint"]:
         paper.line(f"hint: {paper.plain(cause['hint'])}")
-
-
-def _explained(view: Document) -> Document:
-    try:
-        return get(agent_path(view["id"], "/why"))
-    except Failure as failure:
-        if failure.code != "invalid_request":
-            raise
-        # The manager is of a version that does not know the question.
-        return {
-            "summary": view.get("reason") or "",
-            "hint": "",
-            "steps": [],
-            "next_retry_at": view.get("next_retry_at"),
-        }
 
 
 def _of(act: str, agent: str, part: str = "") -> Document:

@@ -74,9 +74,7 @@ def memory() -> Iterator[Finding]:
     free, total = kilobytes["MemAvailable"], kilobytes["MemTotal"]
     what = f"{free // 1024} MB of {total // 1024} MB can be had"
     if free < total * _SHORT_OF_MEMORY:
-        yield warn(
-            "memory", what, "`opmas ls` shows who takes it: run fewer replicas, or limit them in agent.yaml"
-        )
+        yield warn("memory", what, "`opmas ls` shows who takes it: run fewer replicas, or limit them in agent.yaml")
     else:
         yield ok("memory", what)
 
