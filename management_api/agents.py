@@ -84,7 +84,7 @@ async def get_status(fleet: TheFleet, agent_id: TheAgent) -> StatusView:
     return await fleet.query("status", StatusView, agent_id)
 
 
-@router.get("/{agent_id}/config", dependencies=_READ, responses=answers(404, 422))
+@router.get("/{agent_id}/config", dependencies=_READ, responses=answers(404, 422, example=examples.CONFIG))
 async def get_config(fleet: TheFleet, agent_id: TheAgent) -> ConfigView:
     """An agent's config as its instances get it, and what it is made of; `PUT` the agent to change it."""
     return await fleet.query("config", ConfigView, agent_id)

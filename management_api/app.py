@@ -76,7 +76,7 @@ def create_app(settings: ApiSettings, token: str, streams: Streams | None = None
     errors.install(app)
     for module in _ROUTES:
         app.include_router(module.router)
-    app.include_router(tokens, responses=openapi.answers(404))
+    app.include_router(tokens)
     openapi.install(app)
     # The last to be added is the outermost.
     app.add_middleware(Scales, limit=MAX_BODY_BYTES)

@@ -11,6 +11,7 @@ from opmas.wire.views import (
     AuditEntry,
     AuditView,
     Cause,
+    ConfigView,
     ControlResult,
     EventsView,
     EventView,
@@ -56,6 +57,13 @@ WHY = WhyView(
     hint="mend it, then `opmas start echo`",
     steps=(Step(time=_NOON, what="echo-0 ended with exit code 1"),),
     last_lines=("KeyError: 'greeting'",),
+)
+CONFIG = ConfigView(
+    agent_id="echo",
+    config={"greeting": "hello", "times": 1},
+    given={"greeting": "hello"},
+    defaults={"greeting": "hi", "times": 1},
+    json_schema={"type": "object", "properties": {"greeting": {"type": "string"}, "times": {"type": "integer"}}},
 )
 METRICS = MetricsView(
     agent_id="echo", timestamp=_NOON, metrics=_FIGURES, instances=(InstanceMetrics(id="echo-0", metrics=_FIGURES),)

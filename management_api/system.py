@@ -58,6 +58,16 @@ class System(BaseModel):
     settings: dict[str, JsonValue]
 
 
+_SYSTEM = System(
+    versions=Versions(opmas=__version__, python="3.11.9", platform="Linux"),
+    started_at=examples.NODES.nodes[0].started_at,
+    nodes=examples.NODES.nodes,
+    isolation={"node-1": "landlock 4"},
+    limits=Limits(streams=1000),
+    settings={"service": {"host": "127.0.0.1", "port": 8000}},
+)
+
+
 @router.get("/nodes", dependencies=_READ, responses=answers(example=examples.NODES))
 async def list_nodes(fleet: TheFleet) -> NodeList:
     """Every node: a running AgentManager."""
@@ -70,7 +80,7 @@ def settings_of(request: Request) -> ApiSettings:
     return settings
 
 
-@router.get("/system", dependencies=_READ, responses=answers())
+@router.get("/system", dependencies=_READ, responses=answers(example=_SYSTEM))
 async def get_system(fleet: TheFleet, settings: Annotated[ApiSettings, Depends(settings_of)]) -> System:
     """Versions, nodes, limits, and the API's settings without its secrets."""
     nodes = (await fleet.query("nodes", NodeList)).nodes
