@@ -111,6 +111,10 @@ class Catalog:
             row = discovered(package, manifest)
             await self._until_done(lambda: self._store.save_agent(row))
             self._changed(self._registry.add(row, package), "package_registered", package.folder.name)
+        elif not agents and package.name in self._registry:
+            log.warning(
+                "package_not_registered", folder=package.folder.name, reason="an agent of that id was registered"
+            )
         for record in agents:
             await self._until_done(partial(self._refresh, record, package, manifest))
 

@@ -28,6 +28,8 @@ _WORST_FIRST = (
     Phase.RUNNING,
     Phase.FINISHED,
 )
+_COMINGS = frozenset({"enabled", "registered", "package_registered"})
+_STARTS = frozenset({"start", "restart"})
 _NEVER = ("never_started", "does not start by itself (`autostart: false`)")
 
 
@@ -60,7 +62,10 @@ class _Case:
 
     def start(self) -> list[Step]:
         """Who wanted the agent to run, if that is on record."""
-        return _steps(self.last("ordered", "enabled", "registered", "package_registered"))
+        for event in reversed(self.events):
+            if event.kind in _COMINGS or (event.kind == "ordered" and event.cause.command in _STARTS):
+                return [step_of(event)]
+        return []
 
 
 @dataclass(frozen=True, slots=True)

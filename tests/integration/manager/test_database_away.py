@@ -49,6 +49,7 @@ async def test_an_outage_stops_no_agent_and_loses_no_record(
             kill(pid)  # supervision needs no database
             await operator.until("worker", lambda v: v["status"] == "running" and pids(v) not in ([], [pid]))
             health = await operator.query("health")
+            why = await operator.query("why", "worker")
             assert exists(asleep)
 
         await until(lambda: _healthy(operator), "the database to be found again")
@@ -62,6 +63,12 @@ async def test_an_outage_stops_no_agent_and_loses_no_record(
 
     assert "OPMAS_DATABASE__URL" in raised.value.hint
     assert health["status"] == "degraded"
+    assert why["code"] == "restarted"
+    assert [step["what"] for step in why["steps"]] == [
+        "what happened before is not known here: the database does not answer",
+        "worker-0: killed by signal 9",
+        "worker-0 was started again",
+    ]
     assert health["checks"]["database"] == "unavailable"
     async with Store.open(postgres_url) as store:
         audit = [(row.command, row.outcome, row.error_code) for row in await store.audit("sleeper")]
