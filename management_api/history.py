@@ -9,13 +9,13 @@ from fastapi.responses import Response as HttpResponse
 from management_api import examples
 from management_api.agents import LastEventId, TheAgent, TheFleet, TheStreams, checked_id, given
 from management_api.auth import TheCaller, requires
-from management_api.auth.tenancy import require_agent, visibility
+from management_api.auth.tenancy import WIDE, require_agent, shown, visibility
 from management_api.follow import EventLook, EventSource
 from management_api.openapi import answers, streamed
 from management_api.streams import EVENT_STREAM
 from opmas.wire.errors import InvalidRequest
 from opmas.wire.params import AuditParams, EventsParams
-from opmas.wire.views import AuditView, EventsView, EventView
+from opmas.wire.views import AgentView, AuditView, EventsView, EventView
 
 router = APIRouter(prefix="/api/v1", tags=["history"])
 
@@ -79,9 +79,10 @@ class Teller:
         if params.follow or self._streaming:
             start = EventsParams(after=self._after(params), limit=params.limit)
             return await self._streams.start(EventSource(self._fleet, self._look, agent_id, start, self._visible))
-        found = await self._fleet.query("events", EventsView, agent_id, given(params))
-        visible = await self._visible()
-        return EventsView(events=tuple(event for event in found.events if visible(event.agent_id)), next=found.next)
+        asked = given(params) | {"limit": params.limit if self._caller.everywhere else WIDE}
+        found = await self._fleet.query("events", EventsView, agent_id, asked)
+        events, following = shown(found.events, found.next, await self._visible(), params.after, params.limit)
+        return EventsView(events=events, next=following)
 
     async def _visible(self) -> Callable[[str], bool]:
         return await visibility(self._fleet, self._caller)
@@ -118,15 +119,17 @@ async def list_events(
     responses=_ANSWERS,
 )
 async def list_agent_events(
-    teller: TheTeller, agent_id: TheAgent, params: Annotated[EventsFrom, Query()]
+    fleet: TheFleet, teller: TheTeller, agent_id: TheAgent, params: Annotated[EventsFrom, Query()]
 ) -> EventsView | HttpResponse:
-    """One agent's events, like `/api/v1/events`."""
+    """One agent's events, like `/api/v1/events`; those of an agent that is no more are told there alone."""
+    await fleet.query("get", AgentView, agent_id)
     return await teller.tell(agent_id, params)
 
 
 @router.get("/audit", dependencies=[requires("audit:read")], responses=answers(404, example=examples.AUDIT))
 async def list_audit(fleet: TheFleet, caller: TheCaller, params: Annotated[AuditOf, Query()]) -> AuditView:
     """Who commanded what, and how it was answered: the rows after `after`, else the latest."""
-    found = await fleet.query("audit", AuditView, await chosen(fleet, caller, params.agent), given(params))
-    visible = await visibility(fleet, caller)
-    return AuditView(audit=tuple(row for row in found.audit if visible(row.agent_id)), next=found.next)
+    asked = given(params) | {"limit": params.limit if caller.everywhere else WIDE}
+    found = await fleet.query("audit", AuditView, await chosen(fleet, caller, params.agent), asked)
+    rows, following = shown(found.audit, found.next, await visibility(fleet, caller), params.after, params.limit)
+    return AuditView(audit=rows, next=following)

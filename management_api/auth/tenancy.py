@@ -4,13 +4,19 @@ The manager answers for the whole fleet and knows no tenants; its answers are na
 names no workspace is everybody's: whoever wants tenants kept apart names the workspaces of each agent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from management_api.auth.principal import Principal
 from management_api.fleet import Fleet
 from opmas.wire.errors import AgentNotFound
 from opmas.wire.params import ListParams
-from opmas.wire.views import AgentList, AgentView
+from opmas.wire.views import AgentList, AgentView, AuditEntry, EventView
+
+# How many rows of history are looked through for those that the caller may see: as many as the manager hands out.
+WIDE = 1000
+
+Row = TypeVar("Row", EventView, AuditEntry)
 
 
 async def require_agent(fleet: Fleet, caller: Principal, agent_id: str) -> None:
@@ -37,6 +43,16 @@ async def visible_agents(fleet: Fleet, caller: Principal, params: ListParams | N
         page = await fleet.query("list", AgentList, params=given | {"after": page.next})
         agents += page.agents
     return tuple(agent for agent in agents if caller.sees(agent.access))
+
+
+def shown(
+    rows: Sequence[Row], following: int, visible: Callable[[str], bool], after: int | None, limit: int
+) -> tuple[tuple[Row, ...], int]:
+    """Take from rows of history, of which `WIDE` were asked for, those to show, and the id after which to go on."""
+    seen = [row for row in rows if visible(row.agent_id)]
+    if after is None:
+        return tuple(seen[-limit:]), following
+    return tuple(seen[:limit]), seen[limit - 1].id if len(seen) > limit else following
 
 
 async def visibility(fleet: Fleet, caller: Principal) -> Callable[[str], bool]:
