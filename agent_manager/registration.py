@@ -123,10 +123,11 @@ class Registration:
         if manifest is None or not living:
             return
         try:
-            config = validate_config(manifest, record.row.config)
-            for instance in living:
-                await asyncio.to_thread(rewrite_config, instance, manifest, config)
-            await self._tell(record.id, config)
+            async with record.lock:  # the latest word is to be written and told last
+                config = validate_config(manifest, record.row.config)
+                for instance in living:
+                    await asyncio.to_thread(rewrite_config, instance, manifest, config)
+                await self._tell(record.id, config)
         except (OSError, OpmasError) as error:
             log.warning("config_not_handed_out", agent=record.id, reason=str(error), consequence="at its next start")
 

@@ -149,6 +149,24 @@ async def test_a_look_that_finds_nothing_new_says_nothing(tmp_path: Path) -> Non
     assert len(watcher.told) == 1
 
 
+async def test_what_could_not_be_told_is_told_by_the_next_look(tmp_path: Path) -> None:
+    told: list[PackagesChanged] = []
+
+    async def fail_once(change: PackagesChanged) -> None:
+        told.append(change)
+        if len(told) == 1:
+            raise TimeoutError
+
+    put(tmp_path, "echo")
+    discovery = AgentDiscovery(tmp_path, 3600, fail_once)
+    with pytest.raises(TimeoutError):
+        await discovery.look()
+
+    await discovery.look()
+    assert [[package.name for package in change.added] for change in told] == [["echo"], ["echo"]]
+    assert not await discovery.look()
+
+
 async def test_new_changed_and_removed_packages_are_noticed(tmp_path: Path) -> None:
     put(tmp_path, "a")
     async with watching(tmp_path) as watcher:

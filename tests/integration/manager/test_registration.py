@@ -1,18 +1,21 @@
 """Agents that an operator makes, changes, disables and deletes; what their packages say of them meanwhile."""
 
 import asyncio
+import random
 import shutil
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from agent_manager.store import Store
 from opmas.bus import Msg
 from opmas.wire import subjects
 from opmas.wire.errors import AgentNotFound, Conflict, InvalidRequest, PackageInvalid
 from opmas.wire.messages import StatusReport
 from tests.integration.manager.fleet import SLEEPER, Document, Fleet, Operator, pids, until
 from tests.integration.manager.test_packages import change, package_of
-from tests.node import exists
+from tests.node import exists, processes_of
 
 CONFIGURED = """
     from opmas.agent import Agent
@@ -315,3 +318,41 @@ async def test_everybody_is_told_of_agents_and_of_their_statuses(operator: Opera
         ("stopped", ""),
         ("stopped", "deleted"),
     ]
+
+
+async def test_whatever_is_commanded_at_once_the_end_is_what_is_on_record(own: Fleet) -> None:
+    chance = random.Random(7)  # noqa: S311 - the same storm in every run
+    own.package("sleeper", **SLEEPER | {"stop_grace_period": 0})
+    own.manager.start()
+    commands: list[tuple[str, Document]] = [
+        ("register", {"package": "sleeper"}),
+        ("delete", {}),
+        ("start", {}),
+        ("stop", {}),
+        ("restart", {}),
+        ("disable", {}),
+        ("enable", {}),
+        ("scale", {"replicas": 2}),
+        ("update", {"config": {"a": 1}}),
+        ("update", {"config": {"a": 2}}),
+    ]
+    async with own.operator() as operator:
+
+        async def command(name: str, params: Document) -> None:
+            with suppress(AgentNotFound, Conflict):
+                await operator.command(name, chance.choice(["a", "b", "sleeper"]), **params)
+
+        async with asyncio.timeout(120):
+            for _ in range(6):
+                await asyncio.gather(*(command(*chance.choice(commands)) for _ in range(40)))
+        listed = (await operator.query("list"))["agents"]
+        for view in listed:
+            await operator.command("stop", view["id"], wait=60)
+        kept = {view["id"]: (view["enabled"], view["config"], view["replicas"]) for view in listed}
+
+    assert not [pid for pid, words in processes_of(own.home).items() if words.startswith("sleep ")]
+    async with Store.open(f"sqlite:///{own.home / 'manager.db'}") as store:
+        rows = {row.id: (row.enabled, row.config, row.replicas) for row in await store.agents() if not row.deleted}
+    assert rows == kept
+    own.manager.stop()
+    assert "Traceback" not in own.manager.log.read_text()
