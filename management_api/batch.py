@@ -32,7 +32,14 @@ class Batch(BaseModel):
     """One action and the agents it is for: those named, or all that carry every one of the labels."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"action": "restart", "labels": {"team": "a"}}]}
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"action": "restart", "labels": {"team": "a"}}],
+            "oneOf": [
+                {"required": ["agent_ids"], "properties": {"agent_ids": {"type": "array"}}},
+                {"required": ["labels"], "properties": {"labels": {"type": "object"}}},
+            ],
+        },
     )
 
     action: Action

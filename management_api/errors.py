@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from opmas.bus import correlation_id
 from opmas.wire.errors import OpmasError
@@ -78,9 +79,21 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     return error_response(400, explain(error.errors()))
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
-    return error_response(error.status_code, str(error.detail), headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods(request)):
+        headers["Allow"] = methods
+    return error_response(error.status_code, str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> str:
+    """List all methods that a path takes: a route knows only its own."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    path = request.url.path
+    templates = (item for template, item in paths.items() if compile_path(template)[0].match(path))
+    item = paths[path] if path in paths else next(templates, {})
+    return ", ".join(sorted(method.upper() for method in item))
 
 
 def explain(problems: Sequence[Mapping[str, Any]]) -> str:

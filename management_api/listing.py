@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from opmas.wire.params import ListParams, Params
 from opmas.wire.status import AgentStatus
@@ -17,14 +17,7 @@ SortKey = Literal[
 ]  # fmt: skip
 
 
-def _label(text: str) -> str:
-    key, separator, _ = text.partition("=")
-    if not key or not separator:
-        raise ValueError("a label has the form key=value")
-    return text
-
-
-Label = Annotated[str, AfterValidator(_label), Field(pattern="^[^=]+=", max_length=512)]
+Label = Annotated[str, Field(pattern="^[^=]+=", max_length=512)]
 
 
 class Selection(Params):

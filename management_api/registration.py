@@ -104,7 +104,7 @@ async def update_agent(
     if body.access is not None:
         await _require_own(fleet, caller, agent_id)
     if body.id not in {None, agent_id}:
-        raise InvalidRequest(f"cannot change the id of {agent_id!r}", "delete it and register another")
+        raise Conflict(f"cannot change the id of {agent_id!r}", "delete it and register another")
     if body.package is not None and (await fleet.query("get", AgentView, agent_id)).package != body.package:
         raise Conflict(f"cannot change the package of {agent_id!r}", "delete it and register it from the other one")
     await _obeyed(fleet, "update", agent_id, fields)

@@ -25,6 +25,7 @@ from opmas.wire.views import (
     AuditEntry,
     AuditView,
     Cause,
+    ConfigView,
     ControlResult,
     EventsView,
     EventView,
@@ -146,6 +147,7 @@ class Peer:
             ),
             "metrics": MetricsView(agent_id=agent_id, timestamp=NOON, metrics=MetricValues(cpu_percent=1.5)),
             "logs": _lines(agent_id),
+            "config": ConfigView(agent_id=agent_id, config={}, given={}, defaults={}, json_schema={}),
             "why": WhyView(
                 agent_id=agent_id, status=view.status, code="running", summary="it runs", steps=(Step(what="started"),)
             ),

@@ -77,7 +77,7 @@ async def test_what_a_caller_filters_by_reaches_the_manager(http: httpx2.AsyncCl
     assert [(s.name, s.agent_id, s.params) for s in peer.seen] == [
         ("list", None, {"status": "running", "label": "team=a"}),
         ("logs", "echo", {"tail": 5, "grep": "x", "stream": "stderr"}),
-        ("events", "echo", {"after": 3}),
+        ("events", "echo", {"after": 3, "limit": 100}),
         ("packages", None, {"registered": False}),
     ]
 
