@@ -57,7 +57,7 @@ def create_app(settings: ApiSettings, token: str, streams: Streams | None = None
             store,
             fleet.connected(),
             streams.running(),
-            _beside({"prepare database": store.prepare(), "last use of keys": keys.keep_last_used()}),
+            _beside({"prepare database": store.prepare(), "keys": keys.keep_up()}),
         ):
             yield
             await keys.flush()

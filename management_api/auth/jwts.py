@@ -3,6 +3,7 @@
 The algorithm is ours to choose, never the token's; a token without an end (`exp`) or a subject (`sub`) is refused.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,6 +79,7 @@ class JwtVerifier:
         workspace = claims.get("workspaceId") or claims.get("workspace_id") or ""
         if not isinstance(workspace, str):
             raise _refused("its workspace is no text")
+        ends_at = float(claims["exp"]) + self._settings.leeway
         roles = _words(claims.get("roles", claims.get("role"))) & BUNDLES.keys()
         named = _words(claims.get("scopes", claims.get("scope")))
         if not roles and not bundled((), named):
@@ -88,6 +90,7 @@ class JwtVerifier:
             roles=frozenset(roles),
             scopes=bundled(roles, named),
             key=f"jwt:{workspace}:{subject}",
+            is_valid=lambda: time.time() < ends_at,
         )
 
 

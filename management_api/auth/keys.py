@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import re
 import secrets
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -21,7 +22,7 @@ from opmas.wire.messages import now
 
 _PREFIX = "opk_"
 _KEY = re.compile(rf"{_PREFIX}[A-Za-z0-9_-]{{43}}\Z")
-_FLUSH_S = 10.0
+_LOOK_S = 10.0
 
 logger = structlog.get_logger(__name__)
 
@@ -43,11 +44,15 @@ def hash_of(key: str) -> str:
 
 
 class KeyRing:
-    """Knows callers by their keys, and remembers when each was last used: written in one go every ten seconds."""
+    """Knows callers by their keys, and remembers when each was last used: written in one go every ten seconds.
+
+    As often it asks which keys were revoked, here or at another API: those end the streams they opened.
+    """
 
     def __init__(self, store: ApiStore) -> None:
         self._store = store
         self._used: dict[str, datetime] = {}
+        self._revoked: frozenset[str] = frozenset()
 
     async def caller(self, key: str) -> Principal:
         """Return the bearer of a key; raises `Unauthenticated`, or `DatabaseUnavailable`."""
@@ -58,13 +63,20 @@ class KeyRing:
         if row.expires_at is not None and row.expires_at <= now():
             raise _refused("has expired")
         self._used[row.id] = now()
-        return principal_of(row)
+        return replace(principal_of(row), is_valid=lambda: self._holds(row))
 
-    async def keep_last_used(self) -> None:
-        """Write down, for ever, when keys were used."""
+    def _holds(self, row: KeyRow) -> bool:
+        return row.id not in self._revoked and (row.expires_at is None or row.expires_at > now())
+
+    async def keep_up(self) -> None:
+        """For ever, write down when keys were used and learn which were revoked."""
         while True:
-            await asyncio.sleep(_FLUSH_S)
+            await asyncio.sleep(_LOOK_S)
             await self.flush()
+            try:
+                self._revoked = frozenset(await self._store.revoked_keys())
+            except OpmasError as error:
+                logger.warning("revoked keys not read", reason=error.message)
 
     async def flush(self) -> None:
         """Write down when keys were used; what the database does not take is kept for the next time."""

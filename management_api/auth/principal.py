@@ -8,8 +8,9 @@ for no scope and is not among `door.OPEN`.
 """
 
 import re
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
@@ -26,12 +27,17 @@ acting: ContextVar[str] = ContextVar("management_api.auth.acting", default="")
 """Whose request is being handled, for the audit of what is commanded meanwhile; set by the door."""
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who calls, for which workspace, and what they may do there.
 
     `key` names the credentials, for rate limits and `last_used`; it is no secret. With `everywhere` the caller is an
-    administrator who has chosen no workspace and therefore sees them all.
+    administrator who has chosen no workspace and therefore sees them all. `is_valid` says whether the credentials still
+    hold: they were looked at when the request came, and a stream may outlive them.
     """
 
     subject: str
@@ -41,6 +47,7 @@ class Principal:
     key: str
     everywhere: bool = False
     limited: bool = True
+    is_valid: Callable[[], bool] = field(default=_always, repr=False, compare=False)
 
     @property
     def title(self) -> str:

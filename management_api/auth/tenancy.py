@@ -7,6 +7,7 @@ names no workspace is everybody's: whoever wants tenants kept apart names the wo
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from management_api.auth.door import Unauthenticated
 from management_api.auth.principal import Principal
 from management_api.fleet import Fleet
 from opmas.wire.errors import AgentNotFound
@@ -22,8 +23,10 @@ Row = TypeVar("Row", EventView, AuditEntry)
 async def require_agent(fleet: Fleet, caller: Principal, agent_id: str) -> None:
     """Raise `AgentNotFound` unless the agent exists for the caller.
 
-    The manager's own words are for those who see everything: its hint names agents with similar ids.
+    The manager's own words are for those who see everything: its hint names agents with similar ids. Raises
+    `Unauthenticated` once the caller's credentials have run out, as streams ask again and again.
     """
+    _require_valid(caller)
     if caller.everywhere:
         return
     try:
@@ -32,6 +35,11 @@ async def require_agent(fleet: Fleet, caller: Principal, agent_id: str) -> None:
         seen = False
     if not seen:
         raise AgentNotFound(f"there is no agent {agent_id!r}", "`opmas ls` lists the agents")
+
+
+def _require_valid(caller: Principal) -> None:
+    if not caller.is_valid():
+        raise Unauthenticated("cannot go on: the credentials have expired or were revoked", "come back with new ones")
 
 
 async def visible_agents(fleet: Fleet, caller: Principal, params: ListParams | None = None) -> tuple[AgentView, ...]:
@@ -59,7 +67,9 @@ async def visibility(fleet: Fleet, caller: Principal) -> Callable[[str], bool]:
     """Return a function that says of an agent's id whether the caller may hear of it: for events and audit rows.
 
     What was registered once and is no more has no `access` to go by, so only those who see everything hear of it.
+    Raises `Unauthenticated` once the caller's credentials have run out.
     """
+    _require_valid(caller)
     if caller.everywhere:
         return lambda _: True
     ids = frozenset(agent.id for agent in await visible_agents(fleet, caller))

@@ -108,6 +108,12 @@ class ApiStore(Database):
 
         return await self.write(change, "revoke the API key")
 
+    async def revoked_keys(self) -> list[str]:
+        """List the ids of all keys that were revoked."""
+        await self._require_ready("list the API keys")
+        rows = await self._read("list the API keys", select(KEYS.c.id).where(KEYS.c.revoked_at.is_not(None)))
+        return [row.id for row in rows]
+
     async def mark_used(self, used: Mapping[str, datetime]) -> None:
         """Note when keys were last used, by id."""
         await self._require_ready("note the use of API keys")

@@ -31,7 +31,9 @@ def owned(name: str, *workspaces: str, roles: tuple[str, ...] = ()) -> AgentView
 
 @pytest.fixture(scope="package")
 def api(nats_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(Path(tmp_path_factory.mktemp("auth")), nats_url, JWT_SECRET=SECRET) as server:
+    with running(
+        Path(tmp_path_factory.mktemp("auth")), nats_url, JWT_SECRET=SECRET, OPMAS_AUTH__JWT__LEEWAY="0"
+    ) as server:
         yield server
 
 

@@ -1,6 +1,7 @@
 """Who is let in, for which workspace, and what is there for them."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from management_api.store import ApiStore
+from management_api.auth.keys import KeyRing, new_key
+from management_api.store import ApiStore, KeyRow
 from tests.integration.api.peer import Peer
 from tests.integration.api.server import Server, running
 from tests.integration.auth.conftest import SECRET, bearer, owned
@@ -123,6 +125,37 @@ async def test_a_key_is_shown_once_works_and_ends_with_its_revocation(
     assert (await http.delete("/api/v1/tokens/none", headers=api.headers)).status_code == 404
     kept = b"".join(path.read_bytes() for path in api.home.glob("api.db*")) + api.log.read_bytes()
     assert key["token"].encode() not in kept
+
+
+async def test_a_stream_does_not_outlive_the_credentials_that_opened_it(http: httpx2.AsyncClient, peer: Peer) -> None:
+    headers = bearer(exp=time.time() + 2)
+
+    async with (
+        asyncio.timeout(30),
+        http.stream("GET", "/api/v1/agents/mine/logs?follow=true", headers=headers) as heard,
+    ):
+        lines = [line async for line in heard.aiter_lines()]
+
+    assert heard.status_code == 200
+    assert "unauthenticated" in next(line for line in reversed(lines) if line.startswith("data:"))
+
+
+async def test_a_key_revoked_anywhere_no_longer_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("management_api.auth.keys._LOOK_S", 0.05)
+    key_id, key, digest = new_key()
+    async with asyncio.timeout(30), ApiStore.open(f"sqlite:///{tmp_path / 'api.db'}") as store:
+        await store.prepare()
+        await store.add_key(KeyRow(id=key_id, hash=digest, name="x", roles=["viewer"], workspace="a", created_by="a"))
+        ring = KeyRing(store)
+        caller = await ring.caller(key)
+        assert caller.is_valid()
+
+        looking = asyncio.create_task(ring.keep_up(), name="keep up")
+        await store.revoke_key(key_id)  # as another process would
+        while caller.is_valid():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
+        looking.cancel()
+        await asyncio.wait([looking])
 
 
 async def test_an_expired_key_and_an_invented_one_are_refused(api: Server, http: httpx2.AsyncClient) -> None:
