@@ -2,7 +2,11 @@
 
 import hmac
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +225,40 @@ def test_keys_for_other_purposes_and_broken_ones_are_passed_over() -> None:
     document = key_set(public(RSA, "a", use="enc"), public(RSA, "b", alg="RS512"), public(RSA, "c", n="!"), public())
 
     assert list(read_keys(document, "RS256")) == ["1"]
+
+
+class Issuer(BaseHTTPRequestHandler):
+    """Answers with a key set, a redirect, an error, or more than anybody wants to read."""
+
+    def do_GET(self) -> None:
+        status = {"/moved": 302, "/broken": 500}.get(self.path, 200)
+        self.send_response(status)
+        self.send_header("Location", "/keys")
+        self.end_headers()
+        with suppress(ConnectionError):  # a reader that has enough
+            self.wfile.write(key_set(public()) + (b" " * (2 << 20) if self.path == "/endless" else b""))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it has there
+        """Say nothing."""
+
+
+@pytest.fixture
+def issuer() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Issuer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+async def test_the_issuer_s_keys_are_fetched_from_its_address(issuer: str) -> None:
+    jwts = verifier(secret="", jwks_url=f"{issuer}/keys")
+
+    assert (await jwts.caller(signed(RSA, "RS256", {"kid": "1"}))).subject == "ann"
+
+
+@pytest.mark.parametrize("path", ["/moved", "/broken", "/endless"])
+async def test_an_address_that_answers_anything_else_gives_no_keys(issuer: str, path: str) -> None:
+    with pytest.raises(KeySetUnavailable):
+        await verifier(secret="", jwks_url=issuer + path).caller(signed(RSA, "RS256", {"kid": "1"}))
