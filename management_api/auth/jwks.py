@@ -7,7 +7,8 @@ away, the keys at hand go on counting.
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import httpx2
@@ -107,14 +108,21 @@ def from_url(url: str) -> Fetch:
         ):
             if not answer.is_success:
                 raise ValueError(f"the issuer answered {answer.status_code}")
-            content = b""
-            async for piece in answer.aiter_bytes():
-                content += piece
-                if len(content) > _MAX_BYTES:
-                    raise ValueError("the key set has more than 1 MB")
-            return content
+            pieces = answer.aiter_bytes()
+            assert isinstance(pieces, AsyncGenerator)  # noqa: S101 - narrows the type, which promises less
+            return await _limited(pieces)
 
     return fetch
+
+
+async def _limited(pieces: AsyncGenerator[bytes, None]) -> bytes:
+    content = b""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            content += piece
+            if len(content) > _MAX_BYTES:
+                raise ValueError("the key set has more than 1 MB")
+    return content
 
 
 def from_file(path: Path) -> Fetch:
