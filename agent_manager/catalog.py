@@ -1,6 +1,7 @@
 """Keeps the registry in step with the packages on disk: registers what is new, refreshes what changed, drops what went.
 
-A change of a package reaches its running instances when they are next started, not before; other agents never notice.
+A change of a package reaches its running instances when they are next started, not before (unless it is watched:
+`watching`); other agents never notice.
 """
 
 import asyncio
@@ -41,6 +42,7 @@ class Catalog:
         settings: ManagerSettings,
         on_change: Callable[[AgentRecord], None],
         tell: Callable[[AgentRecord, str], None],
+        notice: Callable[[AgentRecord, Package | None, Package], None],
     ) -> None:
         self._registry = registry
         self._store = store
@@ -48,6 +50,7 @@ class Catalog:
         self._allow = settings.permissions.allow
         self._on_change = on_change
         self._tell = tell
+        self._notice = notice
         self.discovery = AgentDiscovery(settings.packages, settings.service.discovery_interval, self._apply)
         # Agents that were deleted: their packages make no new ones by themselves.
         self._tombstones: dict[str, AgentRow] = {}
@@ -103,6 +106,7 @@ class Catalog:
             log.warning("package_broken", folder=package.folder.name, reason=reason)
             for record in agents:
                 if package.duplicate_of is None or record.row.by_hand:
+                    self._notice(record, record.package, package)
                     record.package = package
                     self._changed(record, "package_broken", reason)
             return
@@ -140,6 +144,7 @@ class Catalog:
         if was is not None and was.manifest is None:
             record.forgive()  # what failed for the broken package's sake may try again
         self._changed(record, "package_changed", package.folder.name)
+        self._notice(record, was, package)
 
     def _removed(self, package: Package) -> None:
         there = any(package.folder == other.folder for other in self.discovery.packages)

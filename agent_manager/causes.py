@@ -86,6 +86,8 @@ def step_of(event: EventView) -> Step:
     said = _KINDS.get(event.kind)
     if said is not None:
         what = said.format(command=cause.command, detail=cause.detail)
+        if event.kind == "ordered" and cause.detail:
+            what = f"{what}, as {cause.detail}"
     else:
         what = f"{event.instance_id}: {cause.detail}" if event.instance_id else cause.detail
     return Step(time=event.time, actor=cause.actor, what=what)

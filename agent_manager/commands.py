@@ -77,6 +77,11 @@ class Commands:
         goal = _up if record.wanted and params.replicas else _down
         return await self._answer(record, params, goal, changed=changed)
 
+    async def renew(self, record: AgentRecord, cause: Cause) -> None:
+        """Give an agent new processes if it is to have any."""
+        await self._order(record, cause, lambda row: _restarted(row) if record.wanted and row.replicas else row)
+        self._reconciler.reconcile(record)
+
     async def enable(self, agent_id: str, params: ControlParams, cause: Cause) -> ControlResult:
         """Let the agent be started again; it is, when it was to run."""
         record = self._registry.get(agent_id)

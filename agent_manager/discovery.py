@@ -13,7 +13,7 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from agent_manager.fingerprint import fingerprint, is_noise
+from agent_manager.fingerprint import fingerprint, is_noise, look_at
 from agent_manager.package import MANIFEST, Package, load_package
 from opmas.wire.errors import Conflict, ErrorBody
 
@@ -180,10 +180,11 @@ def _read_all(packages_dir: Path, before: Mapping[Path, Package]) -> dict[Path, 
 
 def _read(folder: Path, before: Package | None) -> Package:
     try:
-        digest = fingerprint(folder)
+        files = look_at(folder)
+        digest = fingerprint(files)
         if before is not None and before.digest == digest:
             return before
-        package = load_package(folder, digest)
+        package = replace(load_package(folder, digest), files=files)
     except Exception as error:
         # The edge where one package's trouble stops being everybody's.
         logger.exception("cannot load the package in %s", folder)

@@ -5,10 +5,11 @@ What programs leave behind while they run (caches, logs, databases) and what edi
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-_NOISY_NAMES = frozenset({"__pycache__", "node_modules", "logs", "4913"})  # 4913: vim tries whether it may write
+# 4913: vim tries whether it may write.
+_NOISY_NAMES = frozenset({"__pycache__", "node_modules", "venv", "logs", "4913"})
 _NOISY_ENDS = (".pyc", ".pyo", "~", ".swp", ".swo", ".swx", ".tmp", ".log", ".pid", ".sock")
 _DATABASES = (".db", ".sqlite", ".sqlite3", "-wal", "-shm", "-journal")
 _MOST_FILES = 10_000  # a package with more has a tree of data in it; the manifest and the code come first by name
@@ -20,17 +21,25 @@ def is_noise(name: str) -> bool:
     return hidden or name in _NOISY_NAMES or name.endswith(_NOISY_ENDS + _DATABASES)
 
 
-def fingerprint(folder: Path) -> str:
-    """Digest the names, sizes and times of all files in `folder`. Blocking."""
-    digest = hashlib.sha256()
-    for count, entry in enumerate(_walk(folder)):
-        if count == _MOST_FILES:
+def look_at(folder: Path) -> dict[str, str]:
+    """Note size, time and mode of all files in `folder`, by their paths in it. Blocking."""
+    files: dict[str, str] = {}
+    for entry in _walk(folder):
+        if len(files) == _MOST_FILES:
             break
         try:
             facts = entry.stat()
         except OSError:  # a link to nowhere, or gone since
             continue
-        digest.update(f"{entry.path}\0{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_mode}\n".encode(errors="replace"))
+        files[os.path.relpath(entry.path, folder)] = f"{facts.st_size} {facts.st_mtime_ns} {facts.st_mode}"
+    return files
+
+
+def fingerprint(files: Mapping[str, str]) -> str:
+    """Digest what `look_at` has seen."""
+    digest = hashlib.sha256()
+    for path, facts in files.items():
+        digest.update(f"{path}\0{facts}\n".encode(errors="replace"))
     return digest.hexdigest()
 
 

@@ -35,6 +35,7 @@ from agent_manager.store import Store
 from agent_manager.supervisor import Supervisor
 from agent_manager.tables import command_table, query_table
 from agent_manager.templates import Templates
+from agent_manager.watching import Watching
 from opmas import __version__
 from opmas.logs import configure
 from opmas.settings import SettingsInvalid
@@ -72,7 +73,10 @@ class AgentManager:
         self.recorder = Recorder(self.store, node)
         self.templates = Templates(settings.home / "run", self.recorder.refused_preload)
         self.news = News()
-        self.catalog = Catalog(self.registry, self.store, self.recorder, settings, self._changed, self.news.tell)
+        self.watching = Watching(self.registry, reload=settings.service.reload)
+        self.catalog = Catalog(
+            self.registry, self.store, self.recorder, settings, self._changed, self.news.tell, self.watching.notice
+        )
 
     def stop(self) -> None:
         """Begin to stop; a second call hurries."""
@@ -107,6 +111,14 @@ class AgentManager:
         launcher = Launcher(self._settings.home, self._credentials, self.templates, self._settings.permissions.streams)
         self.supervisor = Supervisor(self.registry, launcher, self.recorder, tasks, self._changed)
         self.reconciler = Reconciler(self.registry, self.supervisor, self.news.look)
+        self.commands = Commands(
+            self.registry,
+            self.store,
+            self.reconciler,
+            self.recorder,
+            self.catalog.announce,
+            lambda: self._condition == "draining",
+        )
         tasks.create_task(self._serve(tasks), name="serve")
         if not await self._unless(self._stopping, self._load()):
             if not self._leaving:
@@ -129,6 +141,7 @@ class AgentManager:
         for name, chore in chores.by_name(self._incarnation).items():
             tasks.create_task(chore, name=name)
         tasks.create_task(self.catalog.discovery.run(), name="discovery")
+        tasks.create_task(self.watching.run(self.commands.renew), name="watching")
         tasks.create_task(self._obey_rereads(launcher), name="reread")
         self.reconciler.reconcile_all()
         await self._stopping.wait()
@@ -163,14 +176,7 @@ class AgentManager:
         bus = await login.connect()
         try:
             self._bus_health.attach(bus)
-            commands = Commands(
-                self.registry,
-                self.store,
-                self.reconciler,
-                self.recorder,
-                self.catalog.announce,
-                lambda: self._condition == "draining",
-            )
+            commands = self.commands
             registration = Registration(self.registry, self.catalog, commands, self.reconciler, bus, tasks)
             queries = Queries(
                 self.registry, self.catalog, self.store, self.recorder, self._bus_health, lambda: self._condition

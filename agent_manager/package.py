@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from opmas.wire.errors import ErrorBody, OpmasError, PackageInvalid
@@ -32,7 +32,8 @@ class Package:
     """A folder under `packages/`. `manifest` is there when the package is usable, else `error` says what is wrong.
 
     `name` is the agent's id; of a broken package, what its manifest seems to say, else the folder's name. `folder` is
-    what tells packages apart. `duplicate_of` is the folder of the package that had the name first.
+    what tells packages apart. `duplicate_of` is the folder of the package that had the name first. `files` is what
+    `fingerprint` saw of them, by their paths in the folder.
     """
 
     folder: Path
@@ -41,6 +42,11 @@ class Package:
     manifest: Manifest | None = None
     error: ErrorBody | None = None
     duplicate_of: Path | None = None
+    files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def files_changed_since(self, before: "Package") -> set[str]:
+        """The paths of the files that have come, changed or gone."""
+        return {path for path, _ in self.files.items() ^ before.files.items()}
 
     def environment(self, host: Mapping[str, str]) -> dict[str, str]:
         """Read the env files and lay the manifest's environment over them; raise PackageInvalid when one is gone.

@@ -64,7 +64,7 @@ class Reconciler:
                 if blocked := self._blocked(record):
                     record.waiting_on, record.waiting_for = blocked
                     return
-                if outdated:
+                if instance.epoch < record.row.epoch:  # somebody's word: its crashes are another series
                     instance.crashes.clear()
                 self._supervisor.apply(record, instance, Event.START, cause)
 

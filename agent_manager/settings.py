@@ -35,6 +35,8 @@ class ServiceSettings(Section):
     # Events and audit rows older than this are removed by the cleanup.
     retention_days: float = Field(default=30, gt=0)
     on_manager_exit: Literal["stop", "keep"] = "stop"
+    # Restart every agent whose package's files change, not only those that say `watch`.
+    reload: bool = False
     # How long a stopping manager waits for its agents before it kills what is left.
     drain_timeout: float = Field(default=30, ge=0)
 

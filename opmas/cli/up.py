@@ -9,15 +9,18 @@ from typing import Annotated
 from cyclopts import Parameter
 
 
-def up(*, quiet: Annotated[bool, Parameter(negative=())] = False) -> int:
+def up(
+    *, quiet: Annotated[bool, Parameter(negative=())] = False, reload: Annotated[bool, Parameter(negative=())] = False
+) -> int:
     """Start NATS, a manager and the API here and keep them running, until Ctrl-C or `opmas down`.
 
     Args:
         quiet: print no banner
+        reload: restart an agent when files of its package change; agents only, not OPMAS itself
     """
     from opmas.cli.up_node import Node  # noqa: PLC0415  # the servers' settings and libraries: half a second
 
-    return asyncio.run(Node.of_environment(quiet=quiet).run())
+    return asyncio.run(Node.of_environment(quiet=quiet, reload=reload).run())
 
 
 def down(*, timeout: float = 60.0) -> int:

@@ -47,10 +47,11 @@ class _Finished(Exception):
 class Node:
     """nats-server, manager, API: started in this order, stopped in the other."""
 
-    def __init__(self, manager: ManagerSettings, api: ApiSettings, *, quiet: bool) -> None:
+    def __init__(self, manager: ManagerSettings, api: ApiSettings, *, quiet: bool, reload: bool) -> None:
         self._manager_settings = manager
         self._api_settings = api
         self._quiet = quiet
+        self._reload = reload
         self._home = manager.home
         self._nats = None if manager.nats.url else EmbeddedServer(self._home, port=manager.nats.port)
         self._source: EmbeddedSource | None = None
@@ -59,10 +60,10 @@ class Node:
         self._stopping = asyncio.Event()
 
     @classmethod
-    def of_environment(cls, *, quiet: bool) -> Self:
+    def of_environment(cls, *, quiet: bool, reload: bool) -> Self:
         """Read both servers' settings. Raises `Failure` for a setting that cannot be used."""
         try:
-            return cls(ManagerSettings.load(MANAGER_CONFIG), ApiSettings.load(API_CONFIG), quiet=quiet)
+            return cls(ManagerSettings.load(MANAGER_CONFIG), ApiSettings.load(API_CONFIG), quiet=quiet, reload=reload)
         except OpmasError as error:
             raise Failure(error.message, error.hint, error.code) from error
 
@@ -86,7 +87,7 @@ class Node:
         try:
             await self._ports_free()
             ensure_token(self._home)
-            manager = Server("manager", "agent_manager", {})
+            manager = Server("manager", "agent_manager", {"OPMAS_MANAGER__RELOAD": "true"} if self._reload else {})
             api = Server("api", "management_api", self._api_login())
             self._servers = [manager, api]
             await self._serve(manager, api)
@@ -215,7 +216,8 @@ class Node:
     @property
     def url(self) -> str:
         """Where the API listens."""
-        return f"http://{self._api_settings.service.host}:{self._api_settings.service.port}"
+        service = self._api_settings.service
+        return f"{'https' if service.tls.cert else 'http'}://{service.host}:{service.port}"
 
     def _write_record(self) -> None:
         record = {
@@ -257,10 +259,13 @@ class Node:
 
 
 def _is_ready(url: str) -> bool:
-    import urllib.request  # noqa: PLC0415  # used until the first answer only
+    import ssl  # noqa: PLC0415  # both are used until the first answer only
+    import urllib.request  # noqa: PLC0415
 
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the certificate names the host, not 127.0.0.1
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310  # our own address
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2, context=context):  # noqa: S310  # our own address
             return True
     except OSError:
         return False

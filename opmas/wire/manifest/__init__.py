@@ -9,14 +9,17 @@ from opmas.wire.manifest.model import Manifest
 from opmas.wire.manifest.parsing import parse_manifest
 from opmas.wire.manifest.permissions import covers, refused_subjects
 from opmas.wire.manifest.schema import manifest_schema
-from opmas.wire.manifest.sections import DependencyCondition, OnHang, RestartCondition, Runtime
+from opmas.wire.manifest.sections import DependencyCondition, OnHang, RestartCondition, Runtime, Watch
+from opmas.wire.manifest.venv import Isolation
 
 __all__ = [
     "DependencyCondition",
+    "Isolation",
     "Manifest",
     "OnHang",
     "RestartCondition",
     "Runtime",
+    "Watch",
     "covers",
     "manifest_schema",
     "merge_environment",

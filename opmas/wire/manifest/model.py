@@ -26,8 +26,10 @@ from opmas.wire.manifest.sections import (
     Runtime,
     Section,
     Skill,
+    WatchSpec,
     contradiction,
 )
+from opmas.wire.manifest.venv import Isolation, Requirements, RequirementSpec
 
 StopSignal = Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"]
 
@@ -117,6 +119,12 @@ class Manifest(Section):
     on_hang: OnHang = OnHang.RESTART
     resources: Resources = Resources()
     logging: Logging = Logging()
+    watch: WatchSpec = None
+    """Restart instances when files of the package change: `true`, a list of patterns, or a mapping."""
+    isolation: Isolation = Isolation.NONE
+    """none: the packages OPMAS is installed with; venv: besides and above them, `dependencies` of its own."""
+    dependencies: Requirements = RequirementSpec()
+    """What its venv holds: requirements as pip knows them, or `{file: requirements.txt}`."""
     capabilities: TextList = ()
     skills: tuple[Skill, ...] = ()
     permissions: Permissions = Permissions()
@@ -153,6 +161,8 @@ class Manifest(Section):
             raise contradiction("", "needs an entrypoint (entrypoint: agent.py:Name) or a command (command: ./program)")
         if self.preload and self.runtime is Runtime.EXEC:
             raise contradiction("preload", "has no effect on a command: remove it")
+        if self.isolation is Isolation.NONE and "dependencies" in self.model_fields_set:
+            raise contradiction("dependencies", "are installed into a venv only: add isolation: venv, or remove them")
         if self.name in self.depends_on:
             raise contradiction(f"depends_on.{self.name}", "is the agent itself: remove it")
         return self

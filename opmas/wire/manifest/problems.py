@@ -12,12 +12,9 @@ from opmas.wire.manifest.document import Document, Path
 
 # Known fields that nothing enforces yet: accepting them would promise what is not done.
 NOT_YET = {
-    "dependencies",
-    "isolation",
     "max_runs",
     "models",
     "on_lost",
-    "watch",
     "resources.reservations",
     "resources.limits.cpus",
     "resources.limits.gpus",

@@ -1,9 +1,10 @@
-"""The nested parts of `agent.yaml` and their defaults, from restart to config.
+"""The nested parts of `agent.yaml` and their defaults, from restart to watch.
 
 What they mean while an agent runs is the manager's affair; the fields that belong together at the top are in `model`.
 """
 
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictBool, model_validator
@@ -173,6 +174,44 @@ class ConfigSpec(Section):
         if problems := config_problems(self.json_schema, self.defaults):
             raise contradiction("config.defaults", "do not satisfy the schema: " + "; ".join(problems))
         return self
+
+
+class Watch(Section):
+    """Which files of the package restart its instances when they change."""
+
+    paths: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Patterns as `*.py` or `prompts`, seen from the package; none means every file."""
+    ignore: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Patterns of files that restart nothing."""
+    debounce: Duration = 1.0
+    """How long nothing may have changed before they are restarted."""
+
+    def covers(self, path: str) -> bool:
+        """Say whether a change of the file at `path`, seen from the package, is one to restart for."""
+        return _matches(path, self.paths or ("*",)) and not _matches(path, self.ignore)
+
+
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    """Match as .gitignore does: a name matches in every folder, a path from the package on, a folder all in it."""
+    parts = path.split("/")
+    starts = ["/".join(parts[: end + 1]) for end in range(len(parts))]
+    for pattern in patterns:
+        is_name = "/" not in pattern.rstrip("/")
+        plain = pattern.removeprefix("./").strip("/").replace("**/", "*")
+        if any(fnmatchcase(each, plain) for each in (parts if is_name else starts)):
+            return True
+    return False
+
+
+def _watch(value: object) -> object:
+    if isinstance(value, bool):
+        return {} if value else None
+    return {"paths": value} if isinstance(value, list | tuple) else value
+
+
+WatchSpec = Annotated[
+    Watch | None, BeforeValidator(_watch, json_schema_input_type=StrictBool | list[str] | Watch | None)
+]
 
 
 class Dependency(Section):

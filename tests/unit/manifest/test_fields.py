@@ -139,7 +139,12 @@ def test_a_manifest_cannot_be_changed() -> None:
         ("heartbeat: {process: true, interval: 1s}", "3:12: heartbeat has no interval or timeout when it is 'process'"),
         ("heartbeat: 5", "3:12: heartbeat must be a mapping (key: value), got 5"),
         ("stop_signal: SIGTREM", "3:14: stop_signal must be 'SIGTERM', "),
-        ("isolation: strict", "3:1: 'isolation' is not supported yet: remove it"),
+        ("isolation: strict", "3:12: isolation must be 'none' or 'venv', got 'strict'"),
+        ("dependencies: [requests]", "3:15: dependencies are installed into a venv only: add isolation: venv"),
+        ("isolation: venv\ndependencies: [-r x]", "4:15: dependencies.packages[0] must be a requirement such as"),
+        ("isolation: venv\ndependencies: {file: a, packages: [b]}", "4:22: dependencies.file and packages exclude"),
+        ("watch: 5", "3:8: watch must be a mapping (key: value), got 5"),
+        ("watch: {pats: [a]}", "3:9: unknown key 'pats' in watch (did you mean 'paths'?)"),
         ("resources: {limits: {cpus: 2}}", "3:22: 'resources.limits.cpus' is not supported yet: remove it"),
         ("resources: {reservations: {}}", "3:13: 'resources.reservations' is not supported yet: remove it"),
         ("resources: {limits: {cpu_time: 1ms}}", "3:32: resources.limits.cpu_time must be at least 1, got "),
@@ -196,3 +201,20 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
     lines = problem("nmae: echo\nentrypoint: agent.py\nreplicas: two\nrestart: {delay: x}\n").splitlines()
 
     assert [line.split(": ", 1)[0].rpartition("yaml:")[2] for line in lines] == ["1:1", "1:1", "3:11", "4:18"]
+
+
+@pytest.mark.parametrize(
+    ("watch", "restarts", "does_not"),
+    [
+        (True, ["agent.py", "data/names.txt"], []),
+        (["*.py"], ["agent.py", "tools/web.py"], ["README.md"]),
+        (["prompts/", "./agent.py"], ["prompts/de/hello.md", "agent.py"], ["tools/agent.py", "prompts.md"]),
+        (["src/**/*.txt"], ["src/a.txt", "src/b/c.txt"], ["a.txt"]),
+        ({"ignore": ["test_*", "docs"]}, ["agent.py"], ["test_agent.py", "tools/test_web.py", "docs/index.md"]),
+    ],
+)
+def test_watch_names_the_files_to_restart_for(watch: object, restarts: list[str], does_not: list[str]) -> None:
+    read = Manifest.model_validate({"name": "echo", "entrypoint": "agent.py", "watch": watch}).watch
+
+    assert read is not None
+    assert [path for path in (*restarts, *does_not) if read.covers(path)] == restarts
