@@ -1,7 +1,7 @@
 """The verb `doctor`: runs every check, prints what each found, and exits with 1 if something does not work."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from opmas.cli import home, paper
@@ -45,8 +45,7 @@ def _print(findings: list["Finding"]) -> None:
 
 def _examined() -> Iterator["Finding"]:
     # Imported late: the servers' settings and libraries cost half a second.
-    from opmas.cli.diagnosis import fleet, machine  # noqa: PLC0415
-    from opmas.cli.diagnosis.finding import Finding  # noqa: PLC0415
+    from opmas.cli.diagnosis import finding, fleet, machine  # noqa: PLC0415
     from opmas.cli.diagnosis.servers import Servers, settled  # noqa: PLC0415
 
     folder = home.home()
@@ -55,7 +54,7 @@ def _examined() -> Iterator["Finding"]:
     for look in (machine.data_directory, machine.secrets, machine.disk, machine.clock):
         yield from look(folder)
     servers = Servers.load()
-    if isinstance(servers, Finding):
+    if isinstance(servers, finding.Finding):
         yield servers
     else:
         yield from servers.locks()
@@ -67,17 +66,11 @@ def _examined() -> Iterator["Finding"]:
             yield from fleet.packages_on_disk(servers.manager.packages)
             return
     yield from fleet.api()
-    yield from fleet.token()
-    for ask in (fleet.nodes, fleet.packages, fleet.agents):
-        yield from _asked(ask)
-
-
-def _asked(ask: Callable[[], Iterator["Finding"]]) -> Iterator["Finding"]:
-    """Run a check that needs the API; that it does not answer, or not us, was already found."""
-    from opmas.cli.diagnosis.finding import fail  # noqa: PLC0415 - as above
-
-    try:
-        yield from ask()
-    except Failure as failure:
-        if failure.exit not in {Exit.UNREACHABLE, Exit.DENIED}:
-            yield fail(ask.__name__, failure.message, failure.hint)
+    for ask in (fleet.token, fleet.nodes, fleet.packages, fleet.agents):
+        try:
+            yield from ask()
+        except Failure as failure:
+            if failure.exit is Exit.UNREACHABLE:
+                return  # which was found already, and why
+            if failure.exit is not Exit.DENIED:
+                yield finding.fail(ask.__name__, failure.message, failure.hint)

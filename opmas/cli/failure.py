@@ -27,6 +27,8 @@ _EXITS = {
     "manager_unavailable": Exit.UNREACHABLE,
     "database_unavailable": Exit.UNREACHABLE,
     "unreachable": Exit.UNREACHABLE,
+    "rate_limited": Exit.UNREACHABLE,  # not now, as with the others: it bears repeating
+    "too_many_streams": Exit.UNREACHABLE,
     "permission_denied": Exit.DENIED,
     "unauthenticated": Exit.DENIED,
     "conflict": Exit.CONFLICT,

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from opmas.cli.failure import Failure
+
 
 def home() -> Path:
     """Tell the data directory."""
@@ -26,11 +28,14 @@ def up_record() -> dict[str, Any]:
 
 
 def lock_holder(lock: Path) -> int | None:
-    """Tell the pid of who holds a lock file, if anybody does; the holder writes it there."""
+    """Tell the pid of who holds a lock file, if anybody does; the holder writes it there. Raises `Failure`."""
     try:
         fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        hint = "run this as the user whose data directory it is, or set OPMAS_HOME"
+        raise Failure(f"cannot look at {lock}: {error.strerror}", hint, "permission_denied") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

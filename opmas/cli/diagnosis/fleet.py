@@ -8,7 +8,7 @@ from opmas.cli import connection, home, paper
 from opmas.cli.diagnosis.finding import Finding, fail, ok, warn
 from opmas.cli.failure import Exit, Failure
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 3.0
 
 
 def api() -> Iterator[Finding]:
@@ -35,9 +35,10 @@ def token() -> Iterator[Finding]:
     try:
         connection.get("/api/v1/agents", {"limit": 1}, _PATIENCE_S)
     except Failure as failure:
-        if failure.exit is Exit.DENIED:
-            left_over = "OPMAS_TOKEN is set and may be another node's: unset it, or " if home.named_token() else ""
-            yield fail("token", failure.message, left_over + failure.hint)
+        if failure.exit is not Exit.DENIED:
+            raise
+        left_over = "OPMAS_TOKEN is set and may be another node's: unset it, or " if home.named_token() else ""
+        yield fail("token", failure.message, left_over + failure.hint)
     else:
         yield ok("token", "the API accepts it")
 

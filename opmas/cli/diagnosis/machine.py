@@ -3,10 +3,12 @@
 import os
 import resource
 import shutil
+import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from agent_manager.process.confine import landlock_abi
@@ -83,10 +85,14 @@ def data_directory(home: Path) -> Iterator[Finding]:
     """The data directory can be written, and nobody else can read it."""
     if not home.exists():
         parent = next(folder for folder in home.parents if folder.exists())
-        if os.access(parent, os.W_OK):
+        if parent.is_dir() and os.access(parent, os.W_OK):
             yield ok("home", f"{home} is not there yet; `opmas up` makes it")
         else:
-            yield fail("home", f"cannot make {home}: {parent} is not writable", "set OPMAS_HOME to a folder of yours")
+            yield fail(
+                "home",
+                f"cannot make {home}: {parent} is no folder that we may write",
+                "set OPMAS_HOME to a folder of yours",
+            )
         return
     try:
         with tempfile.TemporaryFile(dir=home) as file:
@@ -104,8 +110,8 @@ def data_directory(home: Path) -> Iterator[Finding]:
 
 def secrets(home: Path) -> Iterator[Finding]:
     """Keys, tokens and credentials can be read by their owner alone."""
-    found = [path for pattern in _SECRETS for path in home.glob(pattern) if path.is_file()]
-    loose = [path for path in found if path.stat().st_mode & 0o077]
+    found = _facts(path for pattern in _SECRETS for path in home.glob(pattern))
+    loose = [path for path, facts in found.items() if stat.S_ISREG(facts.st_mode) and facts.st_mode & 0o077]
     if loose:
         names = ", ".join(str(path.relative_to(home)) for path in loose[:5])
         paths = " ".join(str(path) for path in loose[:5])
@@ -131,7 +137,7 @@ def disk(home: Path) -> Iterator[Finding]:
 def clock(home: Path) -> Iterator[Finding]:
     """The clock is not behind what it was: tokens and credentials expire by it."""
     now = time.time()
-    newest = max((path.stat().st_mtime for path in (home, *home.glob("*")) if path.exists()), default=now)
+    newest = max((facts.st_mtime for facts in _facts((home, *home.glob("*"))).values()), default=now)
     if newest - now > _FUTURE_S:
         yield fail(
             "clock",
@@ -140,3 +146,12 @@ def clock(home: Path) -> Iterator[Finding]:
         )
     else:
         yield ok("clock", time.strftime("%Y-%m-%d %H:%M:%S %Z"))
+
+
+def _facts(paths: Iterable[Path]) -> dict[Path, os.stat_result]:
+    """Look at files, some of which come and go."""
+    found = {}
+    for path in paths:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            found[path] = path.stat()
+    return found

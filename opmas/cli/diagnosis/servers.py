@@ -14,13 +14,14 @@ from management_api.settings import ApiSettings
 from opmas.bus import Bus
 from opmas.cli import home as place
 from opmas.cli.diagnosis.finding import Finding, fail, ok, warn
+from opmas.cli.failure import Failure
 from opmas.database.database import Database
 from opmas.wire import subjects
 from opmas.wire.errors import OpmasError
 from opmas.wire.messages import Query, Response, now
 from opmas.wire.views import HealthView
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 3.0
 # Beyond this, fresh tokens and credentials are refused.
 _SKEW_S = 10.0
 
@@ -43,6 +44,8 @@ class Servers:
             return cls(ManagerSettings.load(MANAGER_CONFIG), ApiSettings.load(API_CONFIG))
         except OpmasError as error:
             return _failed("settings", error)
+        except Failure as failure:
+            return fail("home", failure.message, failure.hint)
 
     @property
     def running(self) -> bool:
@@ -189,5 +192,5 @@ async def settled(findings: AsyncIterator[Finding]) -> list[Finding]:
         async with asyncio.timeout(4 * _PATIENCE_S):
             found += [finding async for finding in findings]
     except TimeoutError:
-        found.append(fail("time", "a check had no answer in 20 s", "see the findings above; try again"))
+        found.append(fail("time", "a check had no answer in 12 s", "see the findings above; try again"))
     return found

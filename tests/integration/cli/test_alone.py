@@ -62,8 +62,34 @@ def test_help_lists_every_verb(alone: Shell, typed: Typed) -> None:
     shown = typed(alone, "--help")
 
     assert shown.returncode == 0
-    for verb in ("up", "down", "ls", "describe", "start", "logs", "init", "validate", "schema", "manager", "api"):
+    verbs = (
+        "up down doctor top ls describe why start enable reload logs audit register delete sync config init validate"
+    )
+    for verb in verbs.split():
         assert f" {verb} " in shown.stdout
+
+
+@pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
+def test_the_completion_of_each_shell_knows_the_verbs(alone: Shell, typed: Typed, kind: str) -> None:
+    script = typed(alone, "completion", kind).stdout
+
+    for verb in ("describe", "register", "doctor", "unset"):
+        assert verb in script
+
+
+def test_bash_completes_verbs_and_flags(alone: Shell, typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "opmas.bash").write_text(typed(alone, "completion", "bash").stdout)
+    script = "source $0; COMP_WORDS=(opmas $1 $2); COMP_CWORD=$3; _opmas; echo ${COMPREPLY[@]}"
+
+    def completed(*words: str) -> list[str]:
+        ended = subprocess.run(
+            ["bash", "-c", script, str(tmp_path / "opmas.bash"), *words],
+            capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        return ended.stdout.split()
+
+    assert {"start", "status"} <= set(completed("sta", "", "1"))
+    assert "--label" in completed("start", "--", "2")
 
 
 # --- authors --------------------------------------------------------------------------------------------------------
