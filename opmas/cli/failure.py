@@ -26,6 +26,8 @@ _EXITS = {
     "agent_not_running": Exit.NOT_FOUND,
     "manager_unavailable": Exit.UNREACHABLE,
     "database_unavailable": Exit.UNREACHABLE,
+    "rate_limited": Exit.UNREACHABLE,
+    "key_set_unavailable": Exit.UNREACHABLE,
     "unreachable": Exit.UNREACHABLE,
     "rate_limited": Exit.UNREACHABLE,  # not now, as with the others: it bears repeating
     "too_many_streams": Exit.UNREACHABLE,
