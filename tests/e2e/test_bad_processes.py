@@ -214,6 +214,7 @@ def test_an_agent_goes_on_when_the_disk_of_its_log_is_full_and_the_log_tells(bys
     (small_disk / "ballast").write_bytes(b"x" * 40_000)
     exec_package(bystander, "hoarder", script)
     pid = bystander.running("hoarder")
+    until(lambda: bystander.lines("hoarder"), "its first line")
     with contextlib.suppress(OSError), (small_disk / "more").open("wb", buffering=0) as ballast:
         while True:
             ballast.write(b"x" * 512)
