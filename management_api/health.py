@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from management_api.agents import TheFleet
 from management_api.fleet import Fleet
+from management_api.openapi import answers
 from opmas import __version__
 from opmas.wire.errors import ManagerUnavailable, OpmasError
 from opmas.wire.messages import now
@@ -52,7 +53,7 @@ async def health(fleet: TheFleet) -> Health:
     )
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: answers()[503]})
 async def ready(fleet: TheFleet) -> Ready:
     """Answer 200 when a manager answers, else 503 naming what is missing."""
     manager, problem = await _ask_manager(fleet)

@@ -75,10 +75,16 @@ async def test_a_change_replaces_what_is_given_and_nothing_else(http: httpx2.Asy
 
 
 @pytest.mark.parametrize(
-    ("body", "status"), [({"id": "other"}, 409), ({"package": "other"}, 409), ({"nmae": "x"}, 400)]
+    ("body", "status"),
+    [
+        ({"id": "other"}, 409),
+        ({"package": "other"}, 409),
+        ({"nmae": "x"}, 400),
+        ({"access": {"workspace": ["acme"]}}, 400),
+    ],
 )
 async def test_what_cannot_be_changed_is_refused(
-    http: httpx2.AsyncClient, peer: Peer, body: dict[str, str], status: int
+    http: httpx2.AsyncClient, peer: Peer, body: dict[str, object], status: int
 ) -> None:
     answer = await http.put("/api/v1/agents/echo", json=body)
 
