@@ -8,12 +8,12 @@ from pydantic import JsonValue
 
 from management_api import examples
 from management_api.auth import TheCaller, requires
-from management_api.auth.tenancy import require_agent, visible_agents
 from management_api.fleet import Fleet
 from management_api.follow import LogPosition, LogSource
 from management_api.listing import Selection
 from management_api.openapi import answers, streamed
 from management_api.streams import Streams
+from management_api.tenancy import require_agent, visible_agents
 from opmas.wire.errors import AgentNotFound
 from opmas.wire.ids import AGENT_ID_PATTERN, is_agent_id
 from opmas.wire.params import LogsParams, Params

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from management_api import examples
 from management_api.agents import TheFleet, checked_id
 from management_api.auth import Principal, TheCaller, requires
-from management_api.auth.tenancy import require_agent, visible_agents
 from management_api.control import send
 from management_api.fleet import Fleet
 from management_api.listing import has_labels
 from management_api.openapi import answers
+from management_api.tenancy import require_agent, visible_agents
 from opmas.wire.errors import OpmasError
 from opmas.wire.messages import Response, failure
 from opmas.wire.params import ControlParams

@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from management_api.agents import TheFleet
 from management_api.auth import TheCaller, requires
-from management_api.auth.tenancy import visible_agents
 from management_api.openapi import answers
 from management_api.streams import Streams
+from management_api.tenancy import visible_agents
 from opmas import __version__
 from opmas.wire.errors import OpmasError
 from opmas.wire.status import AgentStatus

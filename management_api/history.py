@@ -9,10 +9,10 @@ from fastapi.responses import Response as HttpResponse
 from management_api import examples
 from management_api.agents import LastEventId, TheAgent, TheFleet, TheStreams, checked_id, given
 from management_api.auth import TheCaller, requires
-from management_api.auth.tenancy import WIDE, require_agent, shown, visibility
 from management_api.follow import EventLook, EventSource
 from management_api.openapi import answers, streamed
 from management_api.streams import EVENT_STREAM
+from management_api.tenancy import WIDE, require_agent, shown, visibility
 from opmas.wire.errors import InvalidRequest
 from opmas.wire.params import AuditParams, EventsParams
 from opmas.wire.views import AgentView, AuditView, EventsView, EventView

@@ -1,4 +1,4 @@
-"""Who calls, what they may do, and what exists for them."""
+"""Who calls, and what they may do."""
 
 from management_api.auth.principal import Principal, TheCaller, requires
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from management_api.auth.tenancy import shown
+from management_api.tenancy import shown
 from opmas.wire.views import Cause, EventView
 
 
