@@ -119,9 +119,11 @@ def _of(act: str, agent: str, part: str = "") -> Document:
 
 
 def _steps(steps: list[Document]) -> None:
+    width = max((len(step.get("actor") or "-") for step in steps), default=0)
     for step in steps:
-        who = f" by {step['actor']}" if step.get("actor") else ""
-        paper.line(paper.plain(f"  {paper.when(step.get('time')):<9}{step['what']}{who}"))
+        paper.line(
+            f"  {paper.when(step.get('time')):<8}  {step.get('actor') or '-':<{width}}  {paper.plain(step['what'])}"
+        )
 
 
 def _facts(view: Document, health: Document, cause: Document) -> None:

@@ -29,7 +29,6 @@ _EXITS = {
     "rate_limited": Exit.UNREACHABLE,
     "key_set_unavailable": Exit.UNREACHABLE,
     "unreachable": Exit.UNREACHABLE,
-    "rate_limited": Exit.UNREACHABLE,  # not now, as with the others: it bears repeating
     "too_many_streams": Exit.UNREACHABLE,
     "permission_denied": Exit.DENIED,
     "unauthenticated": Exit.DENIED,
