@@ -71,10 +71,15 @@ class Identification:
 
 def _refuse_other_sites(headers: Headers) -> None:
     """Without tokens, the browser of this machine is a way in for any page it shows, by name or by address."""
-    host = urlsplit(f"//{headers.get('host', '')}")
-    origin = headers.get("origin", "")
-    if not is_loopback(host.hostname or "") or (origin and urlsplit(origin).netloc != host.netloc):
+    if not _is_own(headers.get("host", ""), headers.get("origin", "")):
         raise PermissionDenied(
             "cannot let another site's page in: authentication is off",
             "call http://127.0.0.1 directly, or set auth.mode to token",
         )
+
+
+def _is_own(host: str, origin: str) -> bool:
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "") and (not origin or urlsplit(origin).netloc == host)
+    except ValueError:  # an address with half its brackets
+        return False

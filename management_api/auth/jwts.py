@@ -44,7 +44,7 @@ class JwtVerifier:
             return self._principal(self._verified(token, await self._key(token)))
         except jwt.ExpiredSignatureError as error:
             raise _refused("it has expired") from error
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise _refused(str(error) or type(error).__name__) from error
 
     async def _key(self, token: str) -> jwt.PyJWK | bytes:

@@ -7,6 +7,7 @@ and revokes keys of that workspace only.
 from datetime import UTC, datetime
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Body, Path, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -18,6 +19,8 @@ from management_api.openapi import answers
 from management_api.store import ApiStore, KeyRow
 from opmas.wire.errors import InvalidRequest, OpmasError, PermissionDenied
 from opmas.wire.messages import now
+
+logger = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/api/v1/tokens", tags=["tokens"], dependencies=[requires("tokens:write")])
 
@@ -111,6 +114,7 @@ async def create_token(request: Request, caller: TheCaller, body: Annotated[NewK
             "give the key a lesser role, or fewer scopes",
         )
     await _store(request).add_key(row)
+    logger.info("API key made", key=row.id, role=body.role, workspace=row.workspace, by=caller.title)
     return MadeKey(**_shown(row).model_dump(), token=token)
 
 
@@ -127,6 +131,7 @@ async def revoke_token(request: Request, caller: TheCaller, token_id: Annotated[
     known = await _store(request).revoke_key(token_id, None if caller.everywhere else caller.workspace)
     if not known:
         raise KeyNotFound(f"cannot revoke {token_id!r}: there is no such API key", "`opmas token ls` lists them")
+    logger.info("API key revoked", key=token_id, by=caller.title)
 
 
 def _workspace(request: Request, caller: Principal, body: NewKey) -> str:

@@ -258,10 +258,18 @@ async def test_without_authentication_only_this_machine_s_own_programs_are_let_i
         async with httpx2.AsyncClient(base_url=api.url, timeout=30, trust_env=False) as http:
             statuses = [
                 (await http.get("/api/v1/agents", headers=headers)).status_code
-                for headers in ({}, {"Origin": api.url}, {"Origin": "https://evil.example"}, {"Host": "evil.example"})
+                for headers in (
+                    {},
+                    {"Origin": api.url},
+                    {"Origin": "https://evil.example"},
+                    {"Origin": "null"},
+                    {"Origin": "//["},
+                    {"Host": "evil.example"},
+                    {"Host": "["},
+                )
             ]
 
-    assert statuses == [200, 200, 403, 403]
+    assert statuses == [200, 200, 403, 403, 403, 403, 403]
     assert "authentication is off" in api.log.read_text()
 
 
