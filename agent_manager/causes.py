@@ -26,6 +26,7 @@ _HINTS = {
     "shim_killed": "leave the shims alone: stop agents with `opmas stop {id}`",
     "cannot_execute": "correct `command` in its manifest, or install the program",
     "slot_busy": "end the process named, which an earlier instance has left behind",
+    "cannot_install": "correct `dependencies` in its manifest, or reach the registry; then `opmas start {id}`",
     "cannot_launch": "mend what is named; `opmas start {id}` tries again",
 }
 _LOGS = "`opmas logs {id}` shows all it wrote"

@@ -127,6 +127,7 @@ class Chores:
         removed = await self._store.prune(now() - timedelta(days=self._settings.retention_days))
         if removed:
             log.info("pruned", rows=removed)
+        await self._supervisor.clean_up()
 
     async def _renew_credentials(self) -> None:
         for record in self._registry:

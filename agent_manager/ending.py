@@ -9,6 +9,7 @@ from opmas.wire.errors import OpmasError
 from opmas.wire.views import LastExit
 
 CANNOT_EXECUTE = "cannot_execute"
+CANNOT_INSTALL = "cannot install its dependencies"
 
 _SENTENCES = {
     "hang": "hang: its heartbeat had stopped, so it was killed",
@@ -23,10 +24,14 @@ class Failure:
 
     code: str
     message: str
+    # Trying again as things are would fail again.
+    final: bool = False
 
     @classmethod
     def of(cls, error: OpmasError) -> "Failure":
         """What kept an instance from being launched."""
+        if error.code == "cannot_install":
+            return cls(error.code, error.message, final=True)
         return cls("slot_busy" if isinstance(error, SlotBusy) else "cannot_launch", error.message)
 
 

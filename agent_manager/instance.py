@@ -7,9 +7,12 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from agent_manager.ending import CANNOT_INSTALL
+from agent_manager.installing import InstallFailed
 from agent_manager.lifecycle import ALIVE, Phase, status_of
 from agent_manager.nats.sources import Login
 from agent_manager.process.slot import Shim, Slot
@@ -41,6 +44,9 @@ class Instance:
     shim: Shim | None = None
     login: Login | None = None
     token: str = ""
+    # The venv it was launched in, and what it waits for while that is being made.
+    venv: Path | None = None
+    preparing: asyncio.Future[Path | InstallFailed] | None = None
     start_count: int = 0
     restarts: int = 0
     crashes: CrashRecord = field(default_factory=CrashRecord)
@@ -73,6 +79,17 @@ class Instance:
     def alive(self) -> bool:
         """Whether there is a process."""
         return self.phase in ALIVE
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a process, or is about to be."""
+        return self.alive or self.phase in {Phase.LAUNCHING, Phase.WAITING}
+
+    @property
+    def uninstalled(self) -> bool:
+        """Whether it was given up because its dependencies could not be installed."""
+        why = self.last_exit.reason if self.last_exit is not None else ""
+        return self.phase is Phase.FAILED and why.startswith(CANNOT_INSTALL)
 
     @property
     def heard(self) -> bool:

@@ -11,12 +11,15 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
 
+from agent_manager.installing import InstallFailed
 from agent_manager.instance import Instance
+from agent_manager.lifecycle import Phase
 from agent_manager.nats.minting import Grant
 from agent_manager.nats.roles import Role
 from agent_manager.nats.sources import CredentialSource, Login
@@ -26,7 +29,9 @@ from agent_manager.process.spec import InstanceSpec, Limits
 from agent_manager.registry import AgentRecord
 from agent_manager.store import AgentRow
 from agent_manager.templates import Templates
-from opmas.wire.manifest import Manifest, Runtime, needs_new_interpreter, validate_config
+from agent_manager.venvs import Venvs
+from opmas.wire.errors import AgentFailed
+from opmas.wire.manifest import Isolation, Manifest, Runtime, needs_new_interpreter, validate_config
 
 # What an instance inherits of the manager's own environment; everything else is named in the manifest.
 _PASSED_ON = (
@@ -44,15 +49,22 @@ class Launch:
 
     epoch: int
     token: str
+    venv: Path | None = None
 
 
 class Launcher:
     """Prepares slots and asks templates for processes."""
 
     def __init__(
-        self, home: Path, credentials: CredentialSource, templates: Templates, streams: tuple[str, ...] = ()
+        self,
+        home: Path,
+        credentials: CredentialSource,
+        templates: Templates,
+        venvs: Venvs,
+        streams: tuple[str, ...] = (),
     ) -> None:
         self._home = home
+        self._venvs = venvs
         self.streams = streams
         self._credentials = credentials
         self._templates = templates
@@ -60,14 +72,47 @@ class Launcher:
     async def launch(self, record: AgentRecord, instance: Instance) -> Shim:
         """Start the instance, which proves itself with its `token`. Raises `OpmasError`s that say why it cannot be."""
         manifest = record.manifest()
-        assert record.package is not None  # noqa: S101  # manifest() refused a record without a package
+        package = record.package
+        assert package is not None  # noqa: S101  # manifest() refused a record without a package
+        instance.venv = await self._installed(record, package, manifest, instance)
         await asyncio.to_thread(_make_slot, instance.slot.path)
         instance.login = await self._credentials.issue(self._grant(manifest, instance), instance.slot.path / _CREDS)
-        own, named = await asyncio.to_thread(self._prepare, record, record.package, manifest, instance)
+        own, named = await asyncio.to_thread(self._prepare, record, package, manifest, instance)
         env = instance.login.environment() | own | named
         forked = manifest.runtime is not Runtime.EXEC and not needs_new_interpreter(named)
-        spec = self._spec(record.package, manifest, instance, env, forked=forked)
-        return await self._templates.spawn(manifest, spec, manifest.config.defaults | record.row.config)
+        spec = self._spec(package, manifest, instance, env, forked=forked)
+        return await self._templates.spawn(
+            manifest, spec, manifest.config.defaults | record.row.config, _python(instance)
+        )
+
+    async def _installed(
+        self, record: AgentRecord, package: Package, manifest: Manifest, instance: Instance
+    ) -> Path | None:
+        """Wait until the agent's own dependencies are there; for no longer than it is to be launched."""
+        if manifest.isolation is Isolation.NONE:
+            return None
+        found = await self._venvs.find(package, manifest)
+        if isinstance(found, Path):
+            return found
+        instance.preparing = asyncio.shield(found)
+        instance.reason = "installing dependencies"
+        record.notify()
+        try:
+            made = await instance.preparing
+        except asyncio.CancelledError:
+            if not found.cancelled() and instance.phase is Phase.STOPPING:
+                raise AgentFailed(f"{instance.id} was stopped while its dependencies were being installed") from None
+            raise
+        finally:
+            instance.preparing, instance.reason = None, ""
+        if isinstance(made, InstallFailed):
+            raise made
+        return made
+
+    async def clean_up(self, in_use: Set[Path]) -> None:
+        """Remove venvs that have not been used for long, but for those `in_use`."""
+        for venv in await asyncio.to_thread(self._venvs.clean, in_use):
+            await self._templates.forget(venv)
 
     async def renew(self, record: AgentRecord, instance: Instance) -> None:
         """Give a living instance fresh credentials; it reads them when it connects again."""
@@ -104,19 +149,20 @@ class Launcher:
         env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         # `python3` in a command is the interpreter OPMAS itself runs on, with nats-py and the SDK.
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
+        if instance.venv is not None:
+            env |= {"PATH": f"{instance.venv / 'bin'}{os.pathsep}{env['PATH']}", "VIRTUAL_ENV": str(instance.venv)}
         env |= _own_names(record.row, instance, slot, data)
         if manifest.runtime is not Runtime.EXEC:
             env |= _runtime_names(manifest, package)
         config = validate_config(manifest, dict(record.row.config))
-        content = {"config": config, "schema": manifest.config.json_schema, "epoch": instance.epoch}
-        _write(slot / _CONFIG, json.dumps(content))
+        _write(slot / _CONFIG, _remembered(instance, manifest, config))
         _write(slot / _TOKEN, instance.token)
         return env, package.environment(os.environ)
 
     def _spec(
         self, package: Package, manifest: Manifest, instance: Instance, env: dict[str, str], *, forked: bool
     ) -> InstanceSpec:
-        argv = manifest.command if manifest.runtime is Runtime.EXEC else (sys.executable, "-m", "opmas.agent")
+        argv = manifest.command if manifest.runtime is Runtime.EXEC else (_python(instance), "-m", "opmas.agent")
         limits = manifest.resources.limits
         return InstanceSpec(
             agent_id=instance.agent_id,
@@ -139,6 +185,7 @@ class Launcher:
             log_max_bytes=manifest.logging.max_size,
             log_max_files=manifest.logging.max_files,
             private_dir=str(self._home),
+            readable=() if instance.venv is None else (str(instance.venv),),
             # Packages may lie inside the data directory, which is closed to instances otherwise.
             writable=(str(self.data_dir(instance.agent_id)), str(package.folder)),
         )
@@ -152,7 +199,8 @@ def recall(instance: Instance) -> Launch | None:
     """Read what the manager that launched the living process remembered of it."""
     try:
         content = json.loads((instance.slot.path / _CONFIG).read_text())
-        return Launch(epoch=int(content["epoch"]), token=(instance.slot.path / _TOKEN).read_text())
+        venv = Path(content["venv"]) if content.get("venv") else None
+        return Launch(epoch=int(content["epoch"]), token=(instance.slot.path / _TOKEN).read_text(), venv=venv)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -161,8 +209,18 @@ def rewrite_config(instance: Instance, manifest: Manifest, config: dict[str, Jso
     """Let a living instance find another config where it found its own; it may be reading it. Blocking."""
     path = instance.slot.path / _CONFIG
     new = path.with_suffix(".new")
-    _write(new, json.dumps({"config": config, "schema": manifest.config.json_schema, "epoch": instance.epoch}))
+    _write(new, _remembered(instance, manifest, config))
     new.replace(path)
+
+
+def _remembered(instance: Instance, manifest: Manifest, config: dict[str, JsonValue]) -> str:
+    venv = None if instance.venv is None else str(instance.venv)
+    content = {"config": config, "schema": manifest.config.json_schema, "epoch": instance.epoch, "venv": venv}
+    return json.dumps(content)
+
+
+def _python(instance: Instance) -> str:
+    return sys.executable if instance.venv is None else str(instance.venv / "bin" / "python")
 
 
 def _own_names(row: AgentRow, instance: Instance, slot: Path, data: Path) -> dict[str, str]:

@@ -35,6 +35,7 @@ from agent_manager.store import Store
 from agent_manager.supervisor import Supervisor
 from agent_manager.tables import command_table, query_table
 from agent_manager.templates import Templates
+from agent_manager.venvs import Venvs
 from agent_manager.watching import Watching
 from opmas import __version__
 from opmas.logs import configure
@@ -108,7 +109,9 @@ class AgentManager:
             await self.templates.close()
 
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
-        launcher = Launcher(self._settings.home, self._credentials, self.templates, self._settings.permissions.streams)
+        home, streams = self._settings.home, self._settings.permissions.streams
+        venvs = Venvs(home / "venvs", tasks)
+        launcher = Launcher(home, self._credentials, self.templates, venvs, streams)
         self.supervisor = Supervisor(self.registry, launcher, self.recorder, tasks, self._changed)
         self.reconciler = Reconciler(self.registry, self.supervisor, self.news.look)
         self.commands = Commands(

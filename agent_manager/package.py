@@ -85,6 +85,7 @@ def _problems(folder: Path, manifest: Manifest) -> Iterator[str]:
         _shadowing_files,
         _folder_problems,
         _env_file_problems,
+        _dependency_problems,
     )
     for check in checks:
         try:
@@ -152,6 +153,19 @@ def _env_file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
             _read_env_file(folder / name)
         except PackageInvalid as error:
             yield error.message
+
+
+def _dependency_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
+    name = manifest.dependencies.file
+    if name is None:
+        return
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        yield f"{folder / MANIFEST}: dependencies {name!r} leaves the package: the file must lie inside {folder}"
+    elif not path.is_file():
+        yield f"{folder / MANIFEST}: dependencies {name!r} names a file that is not there: create {path}"
+    else:
+        _read_text(path)
 
 
 def _read_env_file(path: Path) -> dict[str, str | None]:

@@ -58,6 +58,8 @@ class Supervisor:
         elif instance.phase is Phase.RUNNING and before is Phase.SILENT:
             instance.reason = ""
         self._carry_out(action, record, instance)
+        if instance.phase is Phase.STOPPING and instance.preparing is not None:
+            instance.preparing.cancel()
         if instance.phase is not before:
             log.info("instance_changed", instance=instance.id, phase=instance.phase.value, by=event.value)
             self._recorder.changed(record, instance, cause)
@@ -72,7 +74,7 @@ class Supervisor:
         instance.manifest = record.manifest_of(instance)
         remembered = recall(instance)
         if remembered is not None:
-            instance.epoch = remembered.epoch
+            instance.epoch, instance.venv = remembered.epoch, remembered.venv
             self._registry.bind_token(instance, remembered.token)
         instance.launched(shim)
         cause = Cause(actor="manager", detail=f"found alive as pid {shim.state.pid}")
@@ -90,6 +92,10 @@ class Supervisor:
     async def renew(self, record: AgentRecord, instance: Instance) -> None:
         """Give a living instance fresh credentials."""
         await self._launcher.renew(record, instance)
+
+    async def clean_up(self) -> None:
+        """Remove what launches have made for later ones and nobody uses any more."""
+        await self._launcher.clean_up({i.venv for i in self._registry.instances() if i.busy and i.venv is not None})
 
     def condemn(self, record: AgentRecord, instance: Instance, event: Event, silent_s: float) -> None:
         """Let an instance's silence have its consequence."""
@@ -185,7 +191,11 @@ class Supervisor:
         succeeded = self._succeeded(record, instance, exit_record)
         ending = Ending(exit_record, failure, instance.verdict, asked=asked, succeeded=succeeded)
         last_exit = instance.last_exit = ending.last_exit()
-        event = Event.ENDED if asked else self._decide(record, instance, succeeded=succeeded)
+        given_up = failure is not None and failure.final
+        if asked:
+            event = Event.ENDED
+        else:
+            event = Event.ENDED_FAILED if given_up else self._decide(record, instance, succeeded=succeeded)
         if event in {Event.ENDED, Event.ENDED_WELL}:
             lines, instance.reason = (), ""
         else:

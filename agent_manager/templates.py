@@ -1,4 +1,4 @@
-"""The warm interpreters of this node: one per set of preloaded modules, made on first use, made again when it died.
+"""The warm interpreters of this node: one per venv and set of preloaded modules, made on first use and when it died.
 
 An agent whose preload cannot be forked from (it starts threads) is executed instead; it is only slower.
 """
@@ -25,7 +25,8 @@ log = structlog.get_logger(__name__)
 
 _AGNO_WARM_UP = "opmas.agent.agno:warm_up"
 # Also what executes the agents that cannot be forked: one template for both.
-_PLAIN = (*PRELOAD, "opmas.agent.rehearsal:rehearse")
+_REHEARSAL = "opmas.agent.rehearsal:rehearse"
+_PLAIN = (sys.executable, *PRELOAD, _REHEARSAL)
 
 
 class Templates:
@@ -36,45 +37,56 @@ class Templates:
     ) -> None:
         self._on_refusal = on_refusal
         self._log = run_dir / "template.log"
+        # By interpreter and preload.
         self._warm: dict[tuple[str, ...], Template] = {}
         self._refused: dict[tuple[str, ...], PreloadRefused] = {}
         self._lock = asyncio.Lock()
 
-    async def spawn(self, manifest: Manifest, spec: InstanceSpec, config: Mapping[str, JsonValue]) -> Shim:
+    async def spawn(
+        self, manifest: Manifest, spec: InstanceSpec, config: Mapping[str, JsonValue], python: str = sys.executable
+    ) -> Shim:
         """Start an instance, forked when it can be; its `config` may name a model whose provider is to be warm.
 
         Raises `SpawnFailed` or `SlotBusy`.
         """
-        preload = preload_of(manifest, config) if spec.entry else _PLAIN
+        wanted = (python, *preload_of(manifest, config)) if spec.entry else _PLAIN
         try:
-            template = await self._warmed(preload)
+            template = await self._warmed(*wanted)
         except PreloadRefused as refusal:
             log.warning("preload_refused", agent=spec.agent_id, reason=str(refusal), consequence="executed, not forked")
             self._on_refusal(spec.agent_id, refusal)
-            argv = (sys.executable, "-m", "opmas.agent")
+            argv = (python, "-m", "opmas.agent")
             spec = dataclasses.replace(spec, entry=(), argv=argv)
-            template = await self._warmed(_PLAIN)
+            template = await self._warmed(*_PLAIN)
         try:
             return await template.spawn(spec)
         except SpawnFailed:
             # It may have died while it was asked; then, and only then, another one may have more luck.
             if not template.closed.is_set():
                 raise
-            return await (await self._warmed(preload if spec.entry else _PLAIN)).spawn(spec)
+            return await (await self._warmed(*(wanted if spec.entry else _PLAIN))).spawn(spec)
 
-    async def _warmed(self, preload: tuple[str, ...]) -> Template:
+    async def _warmed(self, python: str, *preload: str) -> Template:
         async with self._lock:
-            if preload in self._refused:
-                raise self._refused[preload]
-            template = self._warm.get(preload)
+            key = (python, *preload)
+            if key in self._refused:
+                raise self._refused[key]
+            template = self._warm.get(key)
             if template is None or template.closed.is_set():
                 try:
-                    template = await Template.start(preload, self._log)
+                    template = await Template.start(preload, self._log, python)
                 except PreloadRefused as refusal:
-                    self._refused[preload] = refusal
+                    self._refused[key] = refusal
                     raise
-                self._warm[preload] = template
+                self._warm[key] = template
             return template
+
+    async def forget(self, venv: Path) -> None:
+        """End the templates of a venv that is no more."""
+        python = str(venv / "bin" / "python")
+        self._refused = {key: refusal for key, refusal in self._refused.items() if key[0] != python}
+        for key in [key for key in self._warm if key[0] == python]:
+            await self._warm.pop(key).close()
 
     async def close(self) -> None:
         """End the templates; what was forked from them lives on."""
@@ -85,7 +97,7 @@ class Templates:
 def preload_of(manifest: Manifest, config: Mapping[str, JsonValue]) -> tuple[str, ...]:
     """The modules a template for this manifest imports before it forks."""
     if manifest.runtime is not Runtime.AGNO:
-        return tuple(dict.fromkeys((*PRELOAD, *manifest.preload, *_PLAIN)))
+        return tuple(dict.fromkeys((*PRELOAD, *manifest.preload, _REHEARSAL)))
     return tuple(dict.fromkeys((*AGNO_PRELOAD, *manifest.preload, *_provider(config), _AGNO_WARM_UP)))
 
 

@@ -238,6 +238,8 @@ def _ended_badly(case: _Case, instance: Instance) -> _Answer:
     manifest = case.record.manifest_of(instance)
     if manifest is not None and manifest.restart.condition is RestartCondition.NEVER:
         return _Answer(code, f"{what}; `restart` is `never`", hint, steps, lines)
+    if code == "cannot_install":
+        return _Answer(code, what, hint, steps)
     summary = f"{what}, again and again, and was given up"
     return _Answer("crash_loop", summary, f"{hint}; then `opmas start {case.id}`", steps, lines)
 
@@ -305,7 +307,8 @@ def _on_its_way(case: _Case, instance: Instance) -> _Answer:
         return _Answer("starting", summary, patience, [step_of(end)], end.cause.last_lines)
     if order is not None and order.cause.command == "restart":
         return _Answer("restarting", f"{case.id} is being restarted by {order.cause.actor}", patience, [step_of(order)])
-    return _Answer("starting", f"{instance.id} is being started and is not ready yet", patience, case.start())
+    doing = f"is {instance.reason}" if instance.reason else "is being started"
+    return _Answer("starting", f"{instance.id} {doing} and is not ready yet", patience, case.start())
 
 
 def _steps(event: EventView | None) -> list[Step]:

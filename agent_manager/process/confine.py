@@ -63,7 +63,7 @@ def confine(spec: InstanceSpec, parent: int) -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     _limit(spec.limits)
     if spec.private_dir is not None and landlock_abi() > 0:
-        _close_folder(os.path.realpath(spec.private_dir), os.path.realpath(spec.slot_dir), spec.writable)
+        _close_folder(os.path.realpath(spec.private_dir), (spec.slot_dir, *spec.readable), spec.writable)
 
 
 def _limit(limits: Limits) -> None:
@@ -81,7 +81,7 @@ def _limit(limits: Limits) -> None:
             resource.setrlimit(kind, (allowed, allowed))
 
 
-def _close_folder(private: str, slot: str, writable: tuple[str, ...]) -> None:
+def _close_folder(private: str, readable: tuple[str, ...], writable: tuple[str, ...]) -> None:
     handled = EXECUTE | WRITE_FILE | READ_FILE | CHANGE_FOLDERS
     handled |= REFER if landlock_abi() >= 2 else 0
     handled |= TRUNCATE if landlock_abi() >= 3 else 0
@@ -91,7 +91,8 @@ def _close_folder(private: str, slot: str, writable: tuple[str, ...]) -> None:
     try:
         for path in (*_beside(private), *map(os.path.realpath, writable)):
             _allow(rules, path, handled)
-        _allow(rules, slot, READ_FILE | EXECUTE)
+        for path in map(os.path.realpath, readable):
+            _allow(rules, path, READ_FILE | EXECUTE)
         _landlock(SYS_LANDLOCK_RESTRICT_SELF, rules, 0)
     finally:
         os.close(rules)

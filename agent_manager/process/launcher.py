@@ -43,15 +43,21 @@ class Template:
         self._loop.add_reader(self._pidfd, self._on_end)
 
     @classmethod
-    async def start(cls, preload: tuple[str, ...] = (), log_path: str | os.PathLike[str] = os.devnull) -> Self:
+    async def start(
+        cls,
+        preload: tuple[str, ...] = (),
+        log_path: str | os.PathLike[str] = os.devnull,
+        python: str = sys.executable,
+    ) -> Self:
         """Start an interpreter that has imported `preload` (modules, or "module:callable" to be called once).
 
-        What it prints goes to `log_path`. Raises PreloadRefused, or SpawnFailed when it cannot be started at all.
+        What it prints goes to `log_path`; `python` is one that finds our packages. Raises PreloadRefused, or
+        SpawnFailed when it cannot be started at all.
         """
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                process = _start_interpreter(theirs.fileno(), preload, log_path)
+                process = _start_interpreter(python, theirs.fileno(), preload, log_path)
             except OSError as error:
                 ours.close()
                 raise SpawnFailed(f"cannot start a template: {error}") from error
@@ -125,13 +131,13 @@ class Template:
 
 
 def _start_interpreter(
-    fd: int, preload: tuple[str, ...], log_path: str | os.PathLike[str]
+    python: str, fd: int, preload: tuple[str, ...], log_path: str | os.PathLike[str]
 ) -> "subprocess.Popen[bytes]":
     environment = {name: os.environ[name] for name in TEMPLATE_ENVIRONMENT if name in os.environ}
     with open(log_path, "ab") as log:
         return subprocess.Popen(
             # -P: the working directory is no place to import from.
-            [sys.executable, "-P", "-m", "agent_manager.process.template", str(fd), *preload],
+            [python, "-P", "-m", "agent_manager.process.template", str(fd), *preload],
             env=environment | {"AGNO_TELEMETRY": "false"},
             cwd="/",
             stdin=subprocess.DEVNULL,

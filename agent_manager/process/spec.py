@@ -41,7 +41,8 @@ class InstanceSpec:
     gid: int | None = None
     log_max_bytes: int = 10_000_000
     log_max_files: int = 5
-    private_dir: str | None = None  # closed to the instance, but for its own slot (read) and `writable`
+    private_dir: str | None = None  # closed to the instance, but for its own slot (read), `readable` and `writable`
+    readable: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ class InstanceSpec:
     def from_json(cls, text: str | bytes) -> Self:
         """Read what `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
-        for name in ("entry", "argv", "writable"):
+        for name in ("entry", "argv", "readable", "writable"):
             fields[name] = tuple(fields[name])
         fields["limits"] = Limits(**fields["limits"])
         return cls(**fields)

@@ -19,6 +19,7 @@ from agent_manager.registry import AgentRecord, AgentRegistry
 from agent_manager.store import AgentRow, AuditRow, Store
 from agent_manager.supervisor import Supervisor
 from agent_manager.templates import Templates
+from agent_manager.venvs import Venvs
 from opmas.wire.messages import StatusReport
 from opmas.wire.status import Desired
 from opmas.wire.views import Cause
@@ -69,10 +70,11 @@ async def yard(root: Path) -> AsyncIterator[Yard]:
     url = f"sqlite:///{root / 'home' / 'manager.db'}"
     (root / "home" / "run").mkdir(parents=True)
     registry, templates = AgentRegistry("here", root / "home" / "run"), Templates(root / "home" / "run")
-    launcher = WatchedLauncher(root / "home", SharedSource("nats://127.0.0.1:1"), templates)
     try:
         async with Store.open(url) as store, asyncio.TaskGroup() as tasks:
             recorder = Recorder(store, "here")
+            venvs = Venvs(root / "home" / "venvs", tasks)
+            launcher = WatchedLauncher(root / "home", SharedSource("nats://127.0.0.1:1"), templates, venvs)
             supervisor = Supervisor(registry, launcher, recorder, tasks, lambda _record: None)
             reconciler = Reconciler(registry, supervisor, lambda _record: None)
             yield Yard(root / "packages", registry, launcher, recorder, supervisor, reconciler)
