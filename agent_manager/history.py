@@ -24,14 +24,14 @@ class History:
 
     async def events(self, agent_id: str | None, params: EventsParams) -> EventsView:
         """What happened."""
-        await self._recorder.flush()
+        await self._saved()
         views = [_view(row) for row in await self._store.events(agent_id, after=params.after, limit=params.limit)]
         shown = page(views, params.after)
         return EventsView(events=shown, next=shown[-1].id if shown else (params.after or 0))
 
     async def audit(self, agent_id: str | None, params: AuditParams) -> AuditView:
         """Who commanded what."""
-        await self._recorder.flush()
+        await self._saved()
         rows = await self._store.audit(agent_id, after=params.after, limit=params.limit)
         views = [
             AuditEntry(
@@ -59,18 +59,19 @@ class History:
         for _ in range(_LOOKS):
             before = record.changed
             try:
-                rows = await self._saved(agent_id)
+                await self._saved()
+                rows = await self._store.events(agent_id, limit=_EVENTS_OF_WHY)
             except DatabaseUnavailable as error:
                 rows, missing = self._recorder.unsaved(agent_id), error.message
             if record.changed is before:
                 break  # what is known of the agent and what happened to it are of the same moment
         return explain(record, self._registry, [_view(row) for row in rows], missing=missing)
 
-    async def _saved(self, agent_id: str) -> list[EventRow]:
+    async def _saved(self) -> None:
+        """Have all that happened in the database. Raises `DatabaseUnavailable`."""
         # While the database is known to be away, nobody is kept waiting for it to say so again.
         if not self._recorder.database_ok or not await self._recorder.flush():
-            raise DatabaseUnavailable("the database does not answer")
-        return await self._store.events(agent_id, limit=_EVENTS_OF_WHY)
+            raise DatabaseUnavailable("the database does not answer", "what happens is kept; try again in a moment")
 
 
 def _view(row: EventRow) -> EventView:

@@ -111,7 +111,10 @@ class Recorder:
     async def flush(self) -> bool:
         """Save what there is; False when the database did not take it, which loses nothing and doubles nothing."""
         # One at a time: who has flushed finds all in the database, also what another flush had in hand.
+        known_good = self.database_ok
         async with self._flushing:
+            if known_good and not self.database_ok:
+                return False  # the one before has just waited for it in vain
             return await self._flush()
 
     async def _flush(self) -> bool:

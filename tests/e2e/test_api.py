@@ -5,6 +5,8 @@ import http.client
 import json
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,3 +141,28 @@ def test_a_frozen_manager_is_unavailable_and_no_request_hangs(one: Node) -> None
     assert [status for status, _ in refusals] == [503, 503, 503]
     assert refusals[0][1]["error"] == refusals[1][1]["error"]["code"] == "manager_unavailable"
     until(lambda: one.api("GET", "/api/v1/agents")[0] == 200)
+
+
+def test_a_database_that_answers_nothing_is_named_and_what_needs_none_goes_on(
+    tmp_path: Path, postgres: Any, postgres_url: str
+) -> None:
+    node = Node(tmp_path, OPMAS_DATABASE__URL=postgres_url)
+    write_package(node.packages, "counter", heartbeat="process", command=COUNTING)
+    try:
+        node.up().running("counter")
+        postgres.pause()
+        with ThreadPoolExecutor() as pool:
+            command = pool.submit(node.api, "POST", "/api/v1/agents/counter/stop")
+            events = pool.submit(node.api, "GET", "/api/v1/events")
+            audit = pool.submit(node.api, "GET", "/api/v1/audit")
+            assert node.api("GET", "/api/v1/agents/counter")[1]["status"] == "running"
+            assert node.api("GET", "/api/v1/agents/counter/logs")[0] == 200
+        postgres.resume()
+        until(lambda: node.api("POST", "/api/v1/agents/counter/stop?wait=30")[0] == 200)
+    finally:
+        postgres.resume()
+        node.close()
+
+    assert (command.result()[0], command.result()[1]["error"]["code"]) == (503, "database_unavailable")
+    assert (events.result()[0], events.result()[1]["error"]) == (503, "database_unavailable")
+    assert (audit.result()[0], audit.result()[1]["error"]) == (503, "database_unavailable")
