@@ -96,7 +96,10 @@ class Installer:
             program = find_uv_bin()
         except FileNotFoundError as error:
             raise InstallFailed(f"uv is not installed: {error}", self.log) from None
-        await self._run(program, "pip", *words, *index, **uv_environment(os.environ, options))
+        said = uv_environment(os.environ, options)
+        if not os.environ.keys() & {"UV_CACHE_DIR", "XDG_CACHE_HOME"} and not os.access(Path.home(), os.W_OK):
+            said["UV_CACHE_DIR"] = str(self.work.parent / "cache")  # a service's user may have no home
+        await self._run(program, "pip", *words, *index, **said)
 
     async def _pip(self, python: str, *words: str) -> bool:
         """Run `pip install` for an interpreter; say whether there is a pip and it succeeded."""
@@ -124,9 +127,10 @@ class Installer:
                 raise InstallFailed(f"cannot run {argv[0]}: {error.strerror}", self.log) from error
         try:
             code = await process.wait()
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # what it may have started, too
-                os.killpg(process.pid, signal.SIGKILL)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+            raise
         if code != 0:
             raise InstallFailed(await asyncio.to_thread(_last_words, self.log, start), self.log)
 

@@ -39,11 +39,12 @@ def pip_options(environ: Mapping[str, str]) -> dict[str, str]:
 
 def uv_environment(environ: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
     """Say to uv by its environment what pip's `options` say; a list's order is kept."""
-    translated = {}
+    defaults = {"UV_SYSTEM_CERTS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    translated = {name: value for name, value in defaults.items() if name not in environ}
     for option, (name, between) in _NAMES.items():
         if option in options and name not in environ and _OLDER_NAMES.get(name, name) not in environ:
             translated[name] = between.join(options[option].split())
-    return {"UV_SYSTEM_CERTS": "1", "UV_PYTHON_DOWNLOADS": "never"} | translated
+    return translated
 
 
 def has_no_index(options: Mapping[str, str]) -> bool:
