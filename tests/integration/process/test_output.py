@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,15 +75,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_a_full_disk_costs_lines_but_neither_the_instance_nor_its_record(yard: Yard, small_disk: Path) -> None:
     slot = Slot(small_disk / "slot")
     slot.path.mkdir()
-    script = f"echo before; echo go; read x < {yard.home}/gate; seq 1000; read x < {yard.home}/gate; echo after; exit 6"
-    os.mkfifo(yard.home / "gate")
+    gate, printed = yard.home / "gate", yard.home / "printed"
+    script = f"echo before; echo go; read x < {gate}; seq 1000; : > {printed}; read x < {gate}; echo after; exit 6"
+    os.mkfifo(gate)
     shim = await yard.run("squeezed", argv=("sh", "-c", script), slot_dir=str(slot.path))
     fill = small_disk / "fill"
     _fill_up(fill)
-    await until(lambda: (yard.home / "gate").write_text("\n"))  # seq runs against the full disk
-    await until(lambda: _waits_to_read(shim.state.pid))
+    await until(lambda: gate.write_text("\n"))  # seq runs against the full disk
+    await until(lambda: printed.exists() and _has_taken_all(shim.pid, shim.state.pid))
     fill.unlink()
-    await until(lambda: (yard.home / "gate").write_text("\n"))
+    await until(lambda: gate.write_text("\n"))
     async with asyncio.timeout(PATIENCE_S):
         ended = await shim.wait()
 
@@ -107,6 +111,11 @@ def _fill_up(path: Path) -> None:
             pass
 
 
-def _waits_to_read(pid: int) -> bool:
-    """Say whether the shell waits at the gate: then all it printed before has been taken from its pipe, or soon is."""
-    return "wait_for_partner" in Path(f"/proc/{pid}/wchan").read_text()
+def _has_taken_all(shim: int, instance: int) -> bool:
+    """Say whether the pipe is empty and the shim sleeps: then what it took from there, it has tried to write."""
+    pipe = os.open(f"/proc/{instance}/fd/1", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        waiting = int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+    finally:
+        os.close(pipe)
+    return waiting == 0 and Path(f"/proc/{shim}/stat").read_text().rpartition(")")[2].split()[0] == "S"
