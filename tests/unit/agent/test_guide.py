@@ -9,7 +9,7 @@ from opmas.agent.testing import AgentHarness
 from opmas.wire.manifest import parse_manifest
 
 GUIDE = Path(__file__).parents[3] / "docs" / "agents.md"
-YAML, AGENT, TEST, FUNCTIONS = re.findall(r"```(?:yaml|python)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+YAML, AGENT, TEST, FUNCTIONS, VENV = re.findall(r"```(?:yaml|python)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
 
 
 async def test_the_first_example_passes_its_test() -> None:
@@ -33,5 +33,6 @@ async def test_the_example_of_functions_counts_lines() -> None:
 
 def test_the_example_of_a_manifest_is_valid() -> None:
     manifest = parse_manifest(YAML, "agent.yaml")
+    parse_manifest(YAML + VENV, "agent.yaml")
 
     assert (manifest.name, manifest.entrypoint) == ("door-watch", "agent.py:DoorWatch")
