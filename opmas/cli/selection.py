@@ -52,6 +52,7 @@ def chosen(verb: str, agents: tuple[str, ...], labels: list[str] | None, *, ever
 
 def labelled(verb: str, labels: list[str] | None) -> list[str]:
     """Return the ids of all agents that carry every one of `labels`. Raises `Failure` when labels match none."""
+    parsed(verb, labels or [])
     found = [agent["id"] for agent in get("/api/v1/agents", {"label": labels or None})["agents"]]
     if labels and not found:
         raise Failure(f"cannot {verb}: no agent has the label {', '.join(labels)}", "`opmas ls` lists all", "not_found")
