@@ -7,8 +7,9 @@ READY := .venv/.ready
 run: install
 	@$(BIN)/opmas up
 
+# Three files at a time: tests wait for processes and servers more than they compute. `-n 0` runs one after the other.
 test: install
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: install
 	@$(BIN)/ruff format --check .
