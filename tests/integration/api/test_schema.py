@@ -45,7 +45,7 @@ def test_no_request_however_generated_fails_or_breaks_the_document(server: Serve
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     command = [
         *(SCHEMATHESIS, "--config-file", tmp_path / "schemathesis.toml", "run", f"{server.url}/openapi.json"),
-        *("-H", f"Authorization: Bearer {server.token}", "--phases", "examples,coverage,fuzzing", "-n", "8"),
+        *("-H", f"Authorization: Bearer {server.token}", "--phases", "examples,coverage,fuzzing", "-n", "5"),
         *("--checks", "all", "--exclude-checks", UNCHECKED, "--seed", "1", "--no-shrink", "--continue-on-failure"),
         *("--no-color", "--generation-database", "none", "--request-timeout", "30"),
     ]
