@@ -60,6 +60,7 @@ class OwnLogin:
             password=login.password,
             inbox_prefix=login.inbox_prefix,
             tls=self._settings.nats.tls_context(),
+            echo=False,  # it publishes every heartbeat again, on a subject that it listens to
         )
 
     async def keep(self) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import structlog
 
 from agent_manager.decoding import decode
+from agent_manager.instance import Instance
 from agent_manager.lifecycle import Event, Phase
 from agent_manager.registry import AgentRegistry
 from agent_manager.supervisor import Supervisor
@@ -57,13 +58,9 @@ class Reports:
 
     async def _on_plain_status(self, msg: Msg) -> None:
         report = self._report(StatusReport, msg)
-        if report is None:
-            return
-        owner = self._registry.token_owner(report.token or "")
-        if owner is None or report.agent_id not in {None, owner.agent_id}:
-            self._reject(msg, "its token proves no instance of that agent")
-            return
-        await self._beat(owner.agent_id, owner.id, report)
+        owner = self._owner(msg, report)
+        if report is not None and owner is not None:
+            await self._beat(owner.agent_id, owner.id, report)
 
     async def _beat(self, agent_id: str, instance_id: str, report: StatusReport) -> None:
         record = self._registry.find(agent_id)
@@ -73,7 +70,8 @@ class Reports:
         if report.start_count is not None and report.start_count != instance.start_count:
             return  # a late word of a former process
         instance.beat(report)
-        if report.status is not AgentStatus.STARTING:
+        # Of a running instance, the usual case, a beat says nothing new.
+        if report.status is not AgentStatus.STARTING and instance.phase is not Phase.RUNNING:
             cause = Cause(actor=instance.id, detail=report.message[:_MAX_TEXT])
             self._supervisor.apply(record, instance, Event.READY, cause)
             self._supervisor.apply(record, instance, Event.BEAT, cause)
@@ -87,13 +85,9 @@ class Reports:
 
     async def _on_plain_metrics(self, msg: Msg) -> None:
         report = self._report(MetricsReport, msg)
-        if report is None:
-            return
-        owner = self._registry.token_owner(report.token or "")
-        if owner is None or report.agent_id not in {None, owner.agent_id}:
-            self._reject(msg, "its token proves no instance of that agent")
-            return
-        await self._measure(owner.agent_id, owner.id, report)
+        owner = self._owner(msg, report)
+        if report is not None and owner is not None:
+            await self._measure(owner.agent_id, owner.id, report)
 
     async def _measure(self, agent_id: str, instance_id: str, report: MetricsReport) -> None:
         instance = self._registry.find_instance(agent_id, instance_id)
@@ -115,6 +109,16 @@ class Reports:
         except InvalidRequest as error:
             self._reject(msg, error.message)
             return None
+
+    def _owner(self, msg: Msg, report: StatusReport | MetricsReport | None) -> Instance | None:
+        """The instance that a plain program's report comes from, proved by its token."""
+        if report is None:
+            return None
+        owner = self._registry.token_owner(report.token or "")
+        if owner is None or report.agent_id not in {None, owner.agent_id}:
+            self._reject(msg, "its token proves no instance of that agent")
+            return None
+        return owner
 
     def _reject(self, msg: Msg, reason: str) -> None:
         self.rejected += 1

@@ -60,15 +60,16 @@ class Bus:
         password: str | None = None,
         tls: ssl.SSLContext | None = None,
         inbox_prefix: str = "_INBOX",
+        echo: bool = True,
         timeout_s: float = 10.0,
         on_reconnect: Callable[[], None] | None = None,
     ) -> Self:
-        """Connect to `url` (several: separated by commas).
+        """Connect to `url` (several: separated by commas); without `echo` it never hears what it publishes itself.
 
         Raises `BusUnavailable` after `timeout_s`, `PermissionDenied` at once when the server refuses the credentials.
         """
         bus = cls(url, on_reconnect)
-        options: dict[str, Any] = {"name": name, "inbox_prefix": inbox_prefix}
+        options: dict[str, Any] = {"name": name, "inbox_prefix": inbox_prefix, "no_echo": not echo}
         options |= {"user": user, "password": password, "tls": tls}
         if creds is not None:
             file = CredentialsFile(creds)
