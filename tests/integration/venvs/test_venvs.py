@@ -1,10 +1,11 @@
 """Agents with packages of their own: installed once, shared when equal, and explained when that fails. Offline."""
 
-import asyncio
 import os
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -30,14 +31,20 @@ AGENT = """
 WAIT = 60
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    root = tmp_path_factory.mktemp("fleet")
+@contextmanager
+def offline(root: Path) -> Iterator[Fleet]:
+    """Provide a fleet whose registry is a folder, and which cleans up all the time."""
     for version in ("1.0", "2.0"):
         write_wheel(root / "wheels", "tinypack", version)
     settings = {"PIP_CONFIG_FILE": str(root / "pip.conf"), "PIP_FIND_LINKS": "", "UV_CACHE_DIR": str(root / "cache")}
     (root / "pip.conf").write_text(f"[global]\nno-index = true\nfind-links = {root / 'wheels'}\n")
     with fleet(root, **settings, OPMAS_MANAGER__CLEANUP_INTERVAL="0.5") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with offline(tmp_path_factory.mktemp("fleet")) as one:
         one.package("old", AGENT, isolation="venv", dependencies=["tinypack<2"], autostart=False)
         one.package("new", AGENT, isolation="venv", dependencies=["tinypack"], autostart=False)
         folder = one.package("filed", AGENT, isolation="venv", dependencies={"file": "needs.txt"}, autostart=False)
@@ -66,6 +73,13 @@ async def said(operator: Operator, agent_id: str, beginning: str = "tinypack ") 
 
     line: str = await until(found, f"{agent_id} to say {beginning!r}")
     return line
+
+
+def age(home: Path, line: str) -> Path:
+    """Let the venv that an agent has named be unused for more than a day."""
+    venv = home / "venvs" / line.rsplit(maxsplit=1)[-1]
+    os.utime(venv / "opmas.lock", (time.time() - 90_000,) * 2)
+    return venv
 
 
 async def test_two_agents_run_side_by_side_on_different_versions_of_a_package(operator: Operator) -> None:
@@ -128,11 +142,7 @@ async def test_a_venv_unused_for_a_day_goes_and_comes_back_with_the_same_version
     await operator.start("old")
     line = await said(operator, "old")
     await operator.stop("old")
-    await asyncio.to_thread(shared.manager.kill)
-    await asyncio.to_thread(shared.manager.start)  # it finds `new` alive, and knows what it lives on
-    kept, gone = [shared.home / "venvs" / each.split()[-1] for each in (await said(operator, "new"), line)]
-    for venv in (kept, gone):
-        os.utime(venv / "opmas.lock", (time.time() - 90_000,) * 2)
+    kept, gone = age(shared.home, await said(operator, "new")), age(shared.home, line)
 
     await operator.until("old", lambda _: not gone.exists())
     assert (kept / "opmas.lock").exists()
@@ -140,6 +150,32 @@ async def test_a_venv_unused_for_a_day_goes_and_comes_back_with_the_same_version
     await operator.start("old")
 
     assert await said(operator, "old") == line
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Fleet]:
+    with offline(tmp_path) as one:
+        yield one
+
+
+async def test_an_adopted_agent_keeps_its_venv(own: Fleet) -> None:
+    for name, needs in (("old", "tinypack<2"), ("new", "tinypack")):
+        own.package(name, AGENT, isolation="venv", dependencies=[needs])
+    own.manager.start()
+    async with own.operator() as operator:
+        await operator.running("new")
+        await operator.running("old")
+        lines = await said(operator, "new"), await said(operator, "old")
+        await operator.stop("old")
+    own.manager.kill()
+    kept, gone = (age(own.home, line) for line in lines)
+
+    own.manager.start()
+
+    async with own.operator() as operator:
+        await operator.until("new", lambda _: not gone.exists())
+        assert (kept / "opmas.lock").exists()
+        assert pids(await operator.get("new"))
 
 
 @pytest.fixture
