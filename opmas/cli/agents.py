@@ -8,7 +8,7 @@ from opmas.cli import events as happened
 from opmas.cli import paper
 from opmas.cli.connection import Document, agent_path, get, no_such_agent
 from opmas.cli.failure import Failure
-from opmas.cli.selection import Json, Labels
+from opmas.cli.selection import Json, Labels, parsed
 
 HEAD = ("AGENT", "STATUS", "READY", "RESTARTS", "UPTIME", "CPU", "MEMORY", "PACKAGE", "WHY")
 
@@ -31,6 +31,7 @@ def ls(
         label: only agents with this label, key=value; several: with all of them
         json: one JSON document, as the API answers it
     """
+    parsed("list", label or [])
     found = get("/api/v1/agents", {"status": status, "type": type_, "label": label})
     if json:
         paper.document(found)
