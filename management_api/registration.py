@@ -42,14 +42,7 @@ _CHANGE: dict[str, JsonValue] = {
 }
 
 
-class GivenAccess(Access):
-    """Who may see and use the agent. An unknown name is refused: it would leave the agent open to all."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
 class _Body(AgentFields):
-    access: GivenAccess | None = None
     agent_type: Annotated[
         str | None, Field(max_length=64, deprecated="use `type`", description="the former name of `type`")
     ] = None

@@ -36,6 +36,12 @@ class NoParams(Params):
     """A request that takes none."""
 
 
+class GivenAccess(Access):
+    """Who may use an agent, as said by an operator: a mistyped name must not leave it open to all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class AgentFields(Params):
     """What an operator may say of an agent; what is left out stays, or is what its package says."""
 
@@ -46,7 +52,7 @@ class AgentFields(Params):
     labels: dict[str, str] | None = None
     enabled: bool | None = None
     replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS, strict=True)] | None = None
-    access: Access | None = None
+    access: GivenAccess | None = None
 
 
 class RegisterParams(AgentFields):

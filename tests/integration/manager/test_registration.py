@@ -158,6 +158,14 @@ async def test_a_config_that_the_schema_does_not_allow_changes_nothing(operator:
     assert (after["config"], after["labels"]) == (before["config"], before["labels"])
 
 
+async def test_a_mistyped_access_is_refused_before_it_leaves_an_agent_open_to_all(operator: Operator) -> None:
+    before = await operator.get("moody")
+    with pytest.raises(InvalidRequest, match=r"access\.workspace"):
+        await operator.command("update", "moody", access={"workspace": ["acme"]})
+
+    assert (await operator.get("moody"))["access"] == before["access"]
+
+
 async def test_a_config_given_while_an_instance_starts_is_not_missed(operator: Operator, shared: Fleet) -> None:
     folder = shared.package("slow", SLOW, config=CONFIG, autostart=False)
     await operator.until("slow", bool)
