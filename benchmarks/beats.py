@@ -34,9 +34,10 @@ class Beats:
 
     async def _heard(self, msg: Any) -> None:
         beat = json.loads(msg.data)
-        if beat.get("status", "running") != "running" or self.pids.get(beat["agent_id"]) == beat.get("pid"):
+        pid = beat.get("pid")  # without one it is the status of an agent as a whole
+        if pid is None or beat.get("status", "running") != "running" or self.pids.get(beat["agent_id"]) == pid:
             return
-        self.pids[beat["agent_id"]] = beat["pid"]
+        self.pids[beat["agent_id"]] = pid
         async with self._news:
             self._news.notify_all()
 

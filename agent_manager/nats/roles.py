@@ -158,7 +158,8 @@ TEMPLATES: dict[Role, Permissions] = {
         subscribe=("agent.>", "run.>", "events.>", *_DISCOVERY, "_INBOX.api.{{name()}}.>"),
     ),
     Role.OPERATOR: Permissions(
-        publish=(subjects.COMMAND, subjects.QUERY, *_DATA, "$SRV.>", _INBOX, *_JETSTREAM),
+        # Agents' own queries may be asked directly; commands go through the manager, which keeps the audit.
+        publish=(subjects.COMMAND, "agent.*.query", *_DATA, "$SRV.>", _INBOX, *_JETSTREAM),
         subscribe=_WATCHED,
         subscribe_deny=_OTHERS_INBOXES,
     ),

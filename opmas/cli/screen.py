@@ -53,6 +53,7 @@ class FleetScreen(App[None]):
         Binding("l", "logs", "Logs"),
         Binding("o", "order", "Sort by next column"),
         Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False),
     ]
 
     def __init__(self) -> None:

@@ -88,8 +88,11 @@ class Servers:
         if holder is not None and (holder.pid == ours or (ours is None and self.running)):
             return ok(check, f"{port}, held by {holder}")
         if self.running and port:
-            by = f"is held by {holder}" if holder else "is held by nobody"
-            return fail(check, f"{port} {by}, not by this OPMAS", f"set {setting}, or stop the other; then `opmas up`")
+            if holder is None:
+                what = f"nobody listens on {port}: what runs here was started with another {setting}"
+                return warn(check, what, f"set {setting} in this shell as it was for `opmas up`")
+            what = f"{port} is held by {holder}, not by this OPMAS"
+            return fail(check, what, f"set {setting}, or stop the other; then `opmas up`")
         try:
             require_free(host, port, setting)
         except OpmasError as error:

@@ -58,8 +58,11 @@ async def test_an_agent_has_its_own_subjects_and_those_of_its_manifest_only(join
     assert len(await agent.refused()) == 3
 
 
-async def test_a_manager_asks_an_agent_and_hears_its_answer(join: Join) -> None:
-    manager, agent = await join("node-1", Role.MANAGER), await join("a")
+@pytest.mark.parametrize(("name", "role", "inbox"), [("node-1", Role.MANAGER, None), ("cli", Role.OPERATOR, "_INBOX")])
+async def test_managers_and_operators_ask_an_agent_and_hear_its_answer(
+    join: Join, name: str, role: Role, inbox: str | None
+) -> None:
+    asker, agent = await join(name, role, **({"inbox_prefix": inbox} if inbox else {})), await join("a")
 
     async def answer(msg: Msg) -> None:
         await agent.client.publish(msg.reply, b"fine")
@@ -67,7 +70,7 @@ async def test_a_manager_asks_an_agent_and_hears_its_answer(join: Join) -> None:
     await agent.client.subscribe("agent.a.query", cb=answer)
     await agent.settle()
 
-    assert (await manager.client.request("agent.a.query", b"", timeout=5)).data == b"fine"
+    assert (await asker.client.request("agent.a.query", b"", timeout=5)).data == b"fine"
     assert not await agent.refused()
 
 
