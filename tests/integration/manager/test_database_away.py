@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agent_manager.store import Store
+from opmas.bus import NoResponders
 from opmas.wire.errors import DatabaseUnavailable, ManagerUnavailable
 from tests.integration.manager.fleet import SLEEPER, WORKER, Fleet, Operator, fleet, pids, until
 from tests.node import exists, kill
@@ -91,6 +92,7 @@ async def test_a_manager_that_finds_no_database_waits_for_it_and_leaves_what_liv
         with away(postgres):
             on_postgres.manager.start(listening=False)
             await until(lambda: _said(on_postgres, '"waiting_for_database"'), "the manager to say what it waits for")
+            await until(lambda: _answers(operator), "the manager to listen")
             with pytest.raises(ManagerUnavailable, match="has not read its database yet"):
                 await operator.command("stop", "worker")
             assert (await operator.query("health"))["status"] == "starting"
@@ -98,6 +100,14 @@ async def test_a_manager_that_finds_no_database_waits_for_it_and_leaves_what_liv
 
         after = await operator.running("worker")
     assert pids(after) == before
+
+
+async def _answers(operator: Operator) -> bool:
+    try:
+        await operator.query("health")
+    except NoResponders:
+        return False
+    return True
 
 
 async def _said(one: Fleet, words: str) -> bool:
