@@ -27,7 +27,7 @@ MANIFEST = parse_manifest((HERE / "agent.yaml").read_text(), "agent.yaml")
 NATS_SERVER = Path(sys.executable).with_name("nats-server")
 REAL_LOG = HERE.parents[2] / "shared" / "data" / "OpenSSH_2k.log"
 
-FAILED = "Dec 10 06:55:48 LabSZ sshd[24200]: Failed password for invalid user {user} from {address} port 38926 ssh2"
+FAILED = "Dec 10 06:55:48 gate sshd[24200]: Failed password for invalid user {user} from {address} port 38926 ssh2"
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def lines_of(*counts: int) -> list[str]:
         if number < count
     ]
     return [
-        line for failed in ordered for line in (failed, "Dec 10 06:55:46 LabSZ sshd[1]: Connection closed by 1.2.3.4")
+        line for failed in ordered for line in (failed, "Dec 10 06:55:46 gate sshd[1]: Connection closed by 1.2.3.4")
     ]
 
 
