@@ -57,11 +57,6 @@ def log(agent_id: str) -> str:
     return f"agent.{agent_id}.log"
 
 
-def node(node_id: str) -> str:
-    """Where one manager is nudged to look at desired statuses again."""
-    return f"agent.manager.{node_id}"
-
-
 def agent_of(subject: str) -> str:
     """Take the agent's id from `agent.{id}.…`; the subject is authenticated, a body is not."""
     return subject.split(".", 2)[1]
