@@ -5,9 +5,18 @@ OpmasError
 ├── PermissionDenied      403
 ├── AgentNotFound         404
 ├── AgentNotRunning       409
+├── RunNotFound           404
+├── SessionNotFound       404
+├── FileNotFound          404
 ├── Conflict              409
+│   ├── IdempotencyConflict    the key was used for another request
+│   ├── SessionBusy            the session has a run under way, and its agent takes one at a time
+│   ├── ConfirmationDecided    the confirmation was decided, or the run does not wait any more
+│   └── TakesNoRuns            the agent has no handler for runs
+├── TooLarge              413
 ├── PackageInvalid        422  agent.yaml or the files beside it are wrong
 ├── RateLimited           429  too many requests of one caller
+├── QueueFull             429  the agent has as many runs waiting as it may have
 ├── AgentFailed           500  the agent did not start, or answered with an error
 ├── ManagerUnavailable    503
 ├── DatabaseUnavailable   503
@@ -75,6 +84,54 @@ class Conflict(OpmasError):
     code, status = "conflict", 409
 
 
+class RunNotFound(OpmasError):
+    """There is no such run for the caller."""
+
+    code, status = "run_not_found", 404
+
+
+class SessionNotFound(OpmasError):
+    """There is no such session for the caller."""
+
+    code, status = "session_not_found", 404
+
+
+class FileNotFound(OpmasError):
+    """There is no such file for the caller."""
+
+    code, status = "file_not_found", 404
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key belongs to a request that asked for something else."""
+
+    code = "idempotency_conflict"
+
+
+class SessionBusy(Conflict):
+    """The session has a run under way, and the agent takes one at a time."""
+
+    code = "session_busy"
+
+
+class ConfirmationDecided(Conflict):
+    """The confirmation was decided already, or its run does not wait for it any more."""
+
+    code = "confirmation_decided"
+
+
+class TakesNoRuns(Conflict):
+    """The agent runs, but has no handler for runs."""
+
+    code = "takes_no_runs"
+
+
+class TooLarge(OpmasError):
+    """More than may be sent at once."""
+
+    code, status = "too_large", 413
+
+
 class PackageInvalid(OpmasError):
     """The manifest, or a file beside it, is wrong: the message names file, line and column."""
 
@@ -85,6 +142,12 @@ class RateLimited(OpmasError):
     """The caller has used up what it may ask in a while; nothing was done, and asking again later helps."""
 
     code, status = "rate_limited", 429
+
+
+class QueueFull(OpmasError):
+    """As many runs wait for the agent as may; the next has to come later."""
+
+    code, status = "queue_full", 429
 
 
 class AgentFailed(OpmasError):
@@ -118,9 +181,18 @@ _BY_CODE: dict[str, type[OpmasError]] = {
         PermissionDenied,
         AgentNotFound,
         AgentNotRunning,
+        RunNotFound,
+        SessionNotFound,
+        FileNotFound,
         Conflict,
+        IdempotencyConflict,
+        SessionBusy,
+        ConfirmationDecided,
+        TakesNoRuns,
+        TooLarge,
         PackageInvalid,
         RateLimited,
+        QueueFull,
         AgentFailed,
         ManagerUnavailable,
         DatabaseUnavailable,

@@ -75,6 +75,8 @@ class StatusReport(Message):
     pid: int | None = None
     start_count: int | None = None
     in_flight: int = 0
+    takes_runs: bool | None = None
+    """Whether it has a handler for runs; a program without the SDK does not say."""
     loop_lag_ms: float = 0.0
     progress: Progress | None = None
     message: str = ""

@@ -16,6 +16,14 @@ IDENTIFIED_QUERY = "opmas.identified.query"
 MANAGERS_QUEUE = "managers"
 """The queue group in which managers share commands and queries."""
 
+ALL_CLAIMS = "agent.*.claim"
+ALL_FRAMES = "agent.*.event.*"
+ALL_FILES = "agent.*.file"
+ALL_LIVE = "run.*.live"
+
+APIS_QUEUE = "apis"
+"""The queue group in which APIs share what instances ask and report about runs."""
+
 CORRELATION_HEADER = "x-correlation-id"
 REPUBLISHED_HEADER = "Opmas-Republished"
 """Marks what a manager published again on `agent.status` and `agent.metrics`, so that managers ignore it."""
@@ -55,6 +63,36 @@ def metrics(agent_id: str) -> str:
 def log(agent_id: str) -> str:
     """Where the manager publishes log lines as they appear."""
     return f"agent.{agent_id}.log"
+
+
+def run(agent_id: str) -> str:
+    """Where the API says that there is work for an agent."""
+    return f"agent.{agent_id}.run"
+
+
+def claim(agent_id: str) -> str:
+    """Where an instance asks for work."""
+    return f"agent.{agent_id}.claim"
+
+
+def frame(agent_id: str, run_id: str) -> str:
+    """Where an instance reports the events of a run."""
+    return f"agent.{agent_id}.event.{run_id}"
+
+
+def file(agent_id: str) -> str:
+    """Where an instance asks for a piece of a file."""
+    return f"agent.{agent_id}.file"
+
+
+def live(run_id: str) -> str:
+    """Where an API tells the others that events of a run were committed."""
+    return f"run.{run_id}.live"
+
+
+def run_of(subject: str) -> str:
+    """Take the run's id from `agent.{id}.event.{run_id}`."""
+    return subject.split(".", 3)[3]
 
 
 def agent_of(subject: str) -> str:

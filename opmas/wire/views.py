@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from opmas.wire.messages import Message
+from opmas.wire.runs import RunSpec
 from opmas.wire.status import AgentStatus, Desired
 
 
@@ -36,6 +37,8 @@ class InstanceView(Message):
     last_exit: LastExit | None = None
     reason: str = ""
     next_retry_at: datetime | None = None
+    takes_runs: bool | None = None
+    """Whether it has a handler for runs; unknown before its first heartbeat."""
 
 
 class Access(Message):
@@ -63,6 +66,8 @@ class AgentView(Message):
     labels: dict[str, str] = Field(default_factory=dict)
     access: Access = Access()
     instances: tuple[InstanceView, ...] = ()
+    runs: RunSpec = RunSpec()
+    """How it takes runs, if it has a handler for them."""
     reason: str = ""
     next_retry_at: datetime | None = None
     created_at: datetime
