@@ -110,7 +110,11 @@ class Node:
         self.packages = packages or root / "packages"
         self.log = root / "up.log"
         self.packages.mkdir(parents=True, exist_ok=True)
-        ports = {"OPMAS_API__PORT": str(free_port()), "OPMAS_NATS__PORT": "0"}
+        ports = {
+            "OPMAS_API__PORT": str(free_port()),
+            "OPMAS_API__AGENTOS_PORT": str(free_port()),
+            "OPMAS_NATS__PORT": "0",
+        }
         self.environment = environment(self.home, self.packages, **(ports | settings))
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -55,6 +55,7 @@ class Opmas:
             "OPMAS_HOME": str(folder / "home"),
             "OPMAS_PACKAGES": str(folder / "packages"),
             "OPMAS_API__PORT": str(shell.free_port()),
+            "OPMAS_API__AGENTOS_PORT": str(shell.free_port()),
             "OPMAS_NATS__PORT": str(shell.free_port()),
             "OPMAS_MANAGER__LOG_LEVEL": "warning",
         }

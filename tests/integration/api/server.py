@@ -41,7 +41,8 @@ def running(home: Path, nats_url: str, **settings: str) -> Iterator[Server]:
     """Start the API and stop it with SIGTERM."""
     log = home / "api.log"
     home.mkdir(exist_ok=True)
-    env = environment(home, OPMAS_API__PORT="0", OPMAS_API__SHUTDOWN_TIMEOUT="1", OPMAS_NATS__URL=nats_url)
+    ports = {"OPMAS_API__PORT": "0", "OPMAS_API__AGENTOS_PORT": "0"}
+    env = environment(home, **ports, OPMAS_API__SHUTDOWN_TIMEOUT="1", OPMAS_NATS__URL=nats_url)
     env |= settings
     with log.open("wb") as stderr:
         process = subprocess.Popen([sys.executable, "-m", "management_api"], env=env, stderr=stderr)

@@ -100,7 +100,7 @@ def start(home: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     """Run an API that is expected to give up, and return what it said."""
     return subprocess.run(
         [sys.executable, "-m", "management_api"],
-        env=environment(home, **settings),
+        env=environment(home, **{"OPMAS_API__AGENTOS_PORT": "0", **settings}),
         capture_output=True,
         text=True,
         timeout=20,

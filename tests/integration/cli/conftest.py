@@ -80,14 +80,15 @@ def shell(folder: Path, **settings: str) -> Shell:
 @pytest.fixture
 def alone(tmp_path: Path, free_port: Callable[[], int]) -> Shell:
     """Give a shell whose OPMAS has never been started."""
-    return shell(tmp_path, OPMAS_API__PORT=str(free_port()))
+    return shell(tmp_path, OPMAS_API__PORT=str(free_port()), OPMAS_API__AGENTOS_PORT=str(free_port()))
 
 
 @pytest.fixture(scope="package")
 def opmas(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Shell]:
     """Run `opmas up` with a package from `opmas init` and a few that misbehave."""
     folder = Path(tmp_path_factory.mktemp("opmas"))
-    typed = shell(folder, OPMAS_API__PORT=str(free_port()), OPMAS_NATS__PORT=str(free_port()))
+    names = ("OPMAS_API__PORT", "OPMAS_API__AGENTOS_PORT", "OPMAS_NATS__PORT")
+    typed = shell(folder, **{name: str(free_port()) for name in names})
     assert typed("init", "greeter").returncode == 0
     for name, files in _PACKAGES.items():
         (folder / "packages" / name).mkdir()
