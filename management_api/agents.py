@@ -24,13 +24,13 @@ router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
 _READ = [requires("agents:read")]
 
 
-def fleet_of(request: Request) -> Fleet:
+async def fleet_of(request: Request) -> Fleet:
     """Find the fleet that the application was started with."""
     fleet: Fleet = request.app.state.fleet
     return fleet
 
 
-def streams_of(request: Request) -> Streams:
+async def streams_of(request: Request) -> Streams:
     """Find the application's streams."""
     streams: Streams = request.app.state.streams
     return streams
@@ -52,9 +52,9 @@ LastEventId = Annotated[
 ]
 
 
-async def existing(fleet: TheFleet, caller: TheCaller, agent_id: Annotated[str, Depends(checked_id)]) -> str:
+async def existing(fleet: TheFleet, caller: TheCaller, agent_id: str) -> str:
     """Refuse an agent that does not exist for the caller."""
-    await require_agent(fleet, caller, agent_id)
+    await require_agent(fleet, caller, checked_id(agent_id))
     return agent_id
 
 

@@ -45,7 +45,7 @@ def streaming(request: Request) -> bool:
     return EVENT_STREAM in request.headers.get("accept", "")
 
 
-def look_of(request: Request) -> EventLook:
+async def look_of(request: Request) -> EventLook:
     """Find the look that all who follow events share."""
     look: EventLook = request.app.state.event_look
     return look

@@ -74,7 +74,7 @@ async def list_nodes(fleet: TheFleet) -> NodeList:
     return await fleet.query("nodes", NodeList)
 
 
-def settings_of(request: Request) -> ApiSettings:
+async def settings_of(request: Request) -> ApiSettings:
     """Find the settings that the application was started with."""
     settings: ApiSettings = request.app.state.settings
     return settings

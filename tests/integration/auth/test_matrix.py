@@ -3,6 +3,7 @@
 New operations join by themselves; one that the tests cannot call fails them.
 """
 
+import inspect
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,22 @@ def test_every_route_asks_for_a_scope_or_is_open_by_name(tmp_path: Path) -> None
     for route in found:
         calls = [each.call for each in route.dependant.dependencies] if isinstance(route, APIRoute) else []
         assert is_open(route.path) or any(scope_required(call) for call in calls), f"{route.path} asks for no scope"
+
+
+def dependencies(of: Any) -> Iterator[Any]:
+    for inner in of.dependencies:
+        yield from (inner, *dependencies(inner))
+
+
+def test_no_dependency_of_a_route_is_sent_to_a_thread(tmp_path: Path) -> None:
+    found = list(routes(create_app(ApiSettings(home=tmp_path), "token").routes))
+    asked = [each.call for route in found if isinstance(route, APIRoute) for each in dependencies(route.dependant)]
+    assert len(asked) > 20
+
+    functions = [call if inspect.isfunction(call) else type(call).__call__ for call in asked if type(call) is not type]
+    plain = {call.__qualname__ for call in functions if not inspect.iscoroutinefunction(call)}
+
+    assert not plain, "a plain function costs a request a thread's turn: make it a coroutine"
 
 
 def test_no_route_hides_what_it_asks_for(operations: list[Operation]) -> None:
