@@ -11,9 +11,8 @@ from management_api.agents import LastEventId, TheAgent, TheFleet, TheStreams, c
 from management_api.auth import TheCaller, requires
 from management_api.follow import EventLook, EventSource
 from management_api.openapi import answers, streamed
-from management_api.streams import EVENT_STREAM
+from management_api.streams import EVENT_STREAM, position
 from management_api.tenancy import WIDE, require_agent, shown, visibility
-from opmas.wire.errors import InvalidRequest
 from opmas.wire.params import AuditParams, EventsParams
 from opmas.wire.views import AgentView, AuditView, EventsView, EventView
 
@@ -88,14 +87,8 @@ class Teller:
         return await visibility(self._fleet, self._caller)
 
     def _after(self, params: EventsFrom) -> int | None:
-        if not self._last:
-            return params.after
-        if not (self._last.isascii() and self._last.isdecimal() and len(self._last) < 19):
-            raise InvalidRequest(
-                f"cannot continue after {self._last[:40]!r}",
-                "send the id of an earlier event as Last-Event-ID, or none",
-            )
-        return int(self._last)
+        last = position(self._last)
+        return params.after if last is None else last
 
 
 TheTeller = Annotated[Teller, Depends()]

@@ -5,7 +5,8 @@ nobody reads, nothing piles up.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from management_api.watches import Look, Watch, Watches
-from opmas.wire.errors import DatabaseUnavailable, ManagerUnavailable, OpmasError
+from opmas.wire.errors import DatabaseUnavailable, InvalidRequest, ManagerUnavailable, OpmasError
 
 logger = structlog.get_logger(__name__)
 
@@ -89,12 +90,21 @@ class Streams:
 
     async def start(self, source: Source) -> "EventStream":
         """Return the response; asks once before, so that what is wrong is an HTTP error and not a broken stream."""
+        self.require_room()
+        return EventStream(self, self._frames(source, await source.more()))
+
+    def require_room(self) -> None:
+        """Raise `TooManyStreams` unless one more may begin now."""
         if self.open >= self._limit or self._stopping:
             raise TooManyStreams(
                 f"cannot stream: {self.open} streams are open, or the API is stopping",
                 "try again later, raise service.max_streams, or ask without streaming",
             )
-        return EventStream(self, self._frames(source, await source.more()))
+
+    def carry(self, frames: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None) -> "EventStream":
+        """Return the response that carries `frames`, which end by themselves when the API stops."""
+        self.require_room()
+        return EventStream(self, _greeted(frames), headers)
 
     async def _frames(self, source: Source, first: list[bytes]) -> AsyncGenerator[bytes, None]:
         yield _GREETING
@@ -123,6 +133,36 @@ class Streams:
         yield _ending("shutting_down", "the API is stopping")
 
 
+async def _greeted(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield _GREETING
+    async with aclosing(frames):
+        async for frame in frames:
+            yield frame
+
+
+def position(last_event_id: str | None) -> int | None:
+    """Read a `Last-Event-ID` that is a number; None when there is none. Raises `InvalidRequest`."""
+    if not last_event_id:
+        return None
+    if not (last_event_id.isascii() and last_event_id.isdecimal() and len(last_event_id) < 19):
+        raise InvalidRequest(
+            f"cannot continue after {last_event_id[:40]!r}",
+            "send the id of an earlier event as Last-Event-ID, or none",
+        )
+    return int(last_event_id)
+
+
+def prefers_stream(accept: str) -> bool:
+    """Say whether server-sent events are what an `Accept` header likes best; of equals, the first named."""
+    liked = [(_quality(part), part.partition(";")[0].strip().lower()) for part in accept.split(",")]
+    return max(liked, key=lambda kind: kind[0])[1] == EVENT_STREAM
+
+
+def _quality(media_type: str) -> float:
+    found = re.search(r";\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", media_type)
+    return float(found[1]) if found else 1.0
+
+
 def _ending(code: str, message: str) -> bytes:
     return format_sse_event(event="end", data_str=EndOfStream(code=code, message=message).model_dump_json())
 
@@ -132,8 +172,10 @@ class EventStream(StreamingResponse):
 
     media_type = EVENT_STREAM
 
-    def __init__(self, streams: Streams, frames: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(frames, headers=_HEADERS)
+    def __init__(
+        self, streams: Streams, frames: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(frames, headers={**_HEADERS, **(headers or {})})
         self._streams = streams
         self._frames = frames
 
