@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from management_api.auth.settings import AuthSettings, RateLimitSettings, is_loopback
@@ -18,8 +18,25 @@ _WITHOUT_EFFECT = {
 }
 
 
-# A body is an agent's config at most.
+# A body is an agent's config at most; what a run is asked travels to its instance in one message with what was said
+# before, and NATS takes a megabyte.
 MAX_BODY_BYTES = 1 << 20
+MAX_RUN_BYTES = 512 << 10
+# Of an upload, beside the files: boundaries and headers.
+FORM_BYTES = 64 << 10
+
+_FILE_TYPES = (
+    "text/*",
+    "image/*",
+    "audio/*",
+    "video/*",
+    "application/json",
+    "application/pdf",
+    "application/xml",
+    "application/yaml",
+    "application/zip",
+    "application/vnd.*",
+)
 
 
 class TlsSettings(Section):
@@ -47,12 +64,39 @@ class ServiceSettings(Section):
     log_level: LogLevel = "info"
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    agentos_port: int = Field(default=7777, ge=0, le=65535)
+    agentos_host: str = Field(
+        default="127.0.0.1",
+        validation_alias=AliasChoices("OPMAS_API__AGENTOS_HOST", "AGENTOS_HOST", "AGENTOS_DEFAULT_HOST"),
+    )
+    agentos_port: int = Field(
+        default=7777,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices("OPMAS_API__AGENTOS_PORT", "AGENTOS_PORT", "AGENTOS_DEFAULT_PORT"),
+    )
+    agentos_enabled: bool = Field(
+        default=True, validation_alias=AliasChoices("OPMAS_API__AGENTOS_ENABLED", "AGENTOS_ENABLED")
+    )
     # How long open requests get to end after SIGTERM, in seconds.
     shutdown_timeout: float = Field(default=3, gt=0, le=60)
     # How many streams of server-sent events may be open; each holds a connection and some 50 KB.
     max_streams: int = Field(default=1000, ge=0, le=100_000)
     tls: TlsSettings = Field(default_factory=TlsSettings)
+
+
+class RunSettings(Section):
+    """Runs, their record, and the files that callers store for them."""
+
+    model_config = SettingsConfigDict(env_prefix="OPMAS_RUNS__")
+
+    # How long an instance may be silent before its runs are taken from it, in seconds; it reports three times as often.
+    lease_s: float = Field(default=30, ge=0.5, le=600)
+    # Runs that ended so many days ago are forgotten, with their events; 0 keeps them.
+    retention_days: int = Field(default=90, ge=0)
+    # Of one upload.
+    file_max_bytes: int = Field(default=20 << 20, ge=1)
+    # Media types that files may have, as patterns.
+    file_types: tuple[str, ...] = _FILE_TYPES
 
 
 class ApiSettings(Settings):
@@ -61,13 +105,14 @@ class ApiSettings(Settings):
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     rate_limit: RateLimitSettings = Field(default_factory=RateLimitSettings)
+    runs: RunSettings = Field(default_factory=RunSettings)
 
     @model_validator(mode="after")
     def _keep_strangers_out(self) -> Self:
-        if self.auth.mode == "none" and not is_loopback(self.service.host):
-            raise ValueError(
-                f"auth.mode none lets everybody in who can reach {self.service.host}; it is for 127.0.0.1 only"
-            )
+        service = self.service
+        hosts = [service.host, *([service.agentos_host] if service.agentos_enabled else [])]
+        if self.auth.mode == "none" and (reachable := [host for host in hosts if not is_loopback(host)]):
+            raise ValueError(f"auth.mode none lets everybody in who can reach {reachable[0]}; it is for 127.0.0.1 only")
         return self
 
     @property

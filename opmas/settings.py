@@ -25,6 +25,7 @@ _PREFIXES = (
     "OPMAS_API__",
     "OPMAS_AUTH__",
     "OPMAS_RATE_LIMIT__",
+    "OPMAS_RUNS__",
     "OPMAS_NATS__",
     "OPMAS_DATABASE__",
 )
