@@ -14,6 +14,8 @@ class Exit(IntEnum):
     DENIED = 5
     CONFLICT = 6
     TIMED_OUT = 7
+    WAITS = 8
+    """The run waits for a human."""
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -23,17 +25,28 @@ _EXITS = {
     "invalid_request": Exit.USAGE,
     "agent_not_found": Exit.NOT_FOUND,
     "not_found": Exit.NOT_FOUND,
+    "run_not_found": Exit.NOT_FOUND,
+    "session_not_found": Exit.NOT_FOUND,
+    "file_not_found": Exit.NOT_FOUND,
     "agent_not_running": Exit.NOT_FOUND,
     "manager_unavailable": Exit.UNREACHABLE,
     "database_unavailable": Exit.UNREACHABLE,
     "rate_limited": Exit.UNREACHABLE,
     "key_set_unavailable": Exit.UNREACHABLE,
+    "service_unavailable": Exit.UNREACHABLE,
+    "queue_full": Exit.UNREACHABLE,
     "unreachable": Exit.UNREACHABLE,
     "too_many_streams": Exit.UNREACHABLE,
     "permission_denied": Exit.DENIED,
     "unauthenticated": Exit.DENIED,
+    "too_large": Exit.USAGE,
     "conflict": Exit.CONFLICT,
+    "idempotency_conflict": Exit.CONFLICT,
+    "session_busy": Exit.CONFLICT,
+    "confirmation_decided": Exit.CONFLICT,
+    "takes_no_runs": Exit.CONFLICT,
     "deadline_exceeded": Exit.TIMED_OUT,
+    "gateway_timeout": Exit.TIMED_OUT,
     "timed_out": Exit.TIMED_OUT,
     "usage": Exit.USAGE,
 }

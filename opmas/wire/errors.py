@@ -1,13 +1,17 @@
 """The errors that a caller can act on, and their shape on the wire.
 
+The five in the middle stand for a kind of answer, whatever its code: who calls over HTTP may catch no others.
+
 OpmasError
 ├── InvalidRequest        400  the message or parameters are wrong
-├── PermissionDenied      403
-├── AgentNotFound         404
+├── Unauthorized          401
+│   └── PermissionDenied  403
+├── NotFound              404
+│   ├── AgentNotFound
+│   ├── RunNotFound
+│   ├── SessionNotFound
+│   └── FileNotFound
 ├── AgentNotRunning       409
-├── RunNotFound           404
-├── SessionNotFound       404
-├── FileNotFound          404
 ├── Conflict              409
 │   ├── IdempotencyConflict    the key was used for another request
 │   ├── SessionBusy            the session has a run under way, and its agent takes one at a time
@@ -17,13 +21,14 @@ OpmasError
 ├── PackageInvalid        422  agent.yaml or the files beside it are wrong
 ├── RateLimited           429  too many requests of one caller
 ├── QueueFull             429  the agent has as many runs waiting as it may have
-├── AgentFailed           500  the agent did not start, or answered with an error
-├── ManagerUnavailable    503
-├── DatabaseUnavailable   503
-└── DeadlineExceeded      504
+├── InternalServerError   500
+│   └── AgentFailed            the agent did not start, or answered with an error
+├── ServiceUnavailable    503
+│   ├── ManagerUnavailable
+│   └── DatabaseUnavailable
+└── GatewayTimeout        504
+    └── DeadlineExceeded
 """
-
-from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -41,8 +46,12 @@ class ErrorBody(BaseModel):
 class OpmasError(Exception):
     """What went wrong and why, with a hint that says what to do."""
 
-    code: ClassVar[str] = "internal_error"
-    status: ClassVar[int] = 500
+    code: str = "internal_error"
+    status: int = 500
+    correlation_id: str = ""
+    """Of the request that failed; what the client library raises has it."""
+    retry_after_s: float | None = None
+    """When it helps to ask again, if whoever refused said so."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -60,13 +69,41 @@ class InvalidRequest(OpmasError):
     code, status = "invalid_request", 400
 
 
-class PermissionDenied(OpmasError):
+class Unauthorized(OpmasError):
+    """The caller is not known, or may not do this."""
+
+    code, status = "unauthenticated", 401
+
+
+class NotFound(OpmasError):
+    """There is no such thing for the caller."""
+
+    code, status = "not_found", 404
+
+
+class InternalServerError(OpmasError):
+    """Something broke where the request was handled."""
+
+
+class ServiceUnavailable(OpmasError):
+    """Nobody can take the request now; asking again later helps."""
+
+    code, status = "service_unavailable", 503
+
+
+class GatewayTimeout(OpmasError):
+    """No answer came in time; what was asked may have been done all the same."""
+
+    code, status = "gateway_timeout", 504
+
+
+class PermissionDenied(Unauthorized):
     """The caller is known but may not do this, or is not known."""
 
     code, status = "permission_denied", 403
 
 
-class AgentNotFound(OpmasError):
+class AgentNotFound(NotFound):
     """No agent of that id is registered."""
 
     code, status = "agent_not_found", 404
@@ -84,19 +121,19 @@ class Conflict(OpmasError):
     code, status = "conflict", 409
 
 
-class RunNotFound(OpmasError):
+class RunNotFound(NotFound):
     """There is no such run for the caller."""
 
     code, status = "run_not_found", 404
 
 
-class SessionNotFound(OpmasError):
+class SessionNotFound(NotFound):
     """There is no such session for the caller."""
 
     code, status = "session_not_found", 404
 
 
-class FileNotFound(OpmasError):
+class FileNotFound(NotFound):
     """There is no such file for the caller."""
 
     code, status = "file_not_found", 404
@@ -150,25 +187,25 @@ class QueueFull(OpmasError):
     code, status = "queue_full", 429
 
 
-class AgentFailed(OpmasError):
+class AgentFailed(InternalServerError):
     """The agent could not be brought to the status asked for; the message carries its last log lines."""
 
     code, status = "agent_failed", 500
 
 
-class ManagerUnavailable(OpmasError):
+class ManagerUnavailable(ServiceUnavailable):
     """No manager answered."""
 
     code, status = "manager_unavailable", 503
 
 
-class DatabaseUnavailable(OpmasError):
+class DatabaseUnavailable(ServiceUnavailable):
     """The database does not answer; agents keep running, nothing new is accepted."""
 
     code, status = "database_unavailable", 503
 
 
-class DeadlineExceeded(OpmasError):
+class DeadlineExceeded(GatewayTimeout):
     """It was accepted, but had not come to its end when the caller's time was up."""
 
     code, status = "deadline_exceeded", 504
@@ -179,6 +216,7 @@ _BY_CODE: dict[str, type[OpmasError]] = {
     for error in (
         InvalidRequest,
         PermissionDenied,
+        NotFound,
         AgentNotFound,
         AgentNotRunning,
         RunNotFound,
@@ -194,8 +232,10 @@ _BY_CODE: dict[str, type[OpmasError]] = {
         RateLimited,
         QueueFull,
         AgentFailed,
+        ServiceUnavailable,
         ManagerUnavailable,
         DatabaseUnavailable,
+        GatewayTimeout,
         DeadlineExceeded,
     )
 }
