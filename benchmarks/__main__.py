@@ -6,7 +6,7 @@ import importlib
 
 from benchmarks.report import write
 
-NAMES = ("starts", "fleet", "roundtrip", "cli")
+NAMES = ("starts", "fleet", "roundtrip", "cli", "runs")
 
 
 def main() -> None:
@@ -16,6 +16,8 @@ def main() -> None:
     parser.add_argument("--agents", type=int, help="how many agents, instead of what the benchmark says")
     parser.add_argument("--rounds", type=int, help="how many repetitions, instead of what the benchmark says")
     parser.add_argument("--sides", help="comma-separated: opmas, supervisord, circus, pm2; default all")
+    parser.add_argument("--quick", action="store_true", help="runs: one short round, one replica")
+    parser.add_argument("--only", metavar="REGEX", help="runs: of what is printed while it measures, only what matches")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(NAMES))
     if unknown:
@@ -23,7 +25,7 @@ def main() -> None:
     for name in options.names or NAMES:
         module = importlib.import_module(f"benchmarks.{name}")
         section = asyncio.run(module.measure(options))
-        print(write(name, section))
+        print(section.markdown() if options.quick or options.only else write(name, section))
 
 
 if __name__ == "__main__":

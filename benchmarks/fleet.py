@@ -25,7 +25,9 @@ async def measure(options: argparse.Namespace) -> Section:
     """Start them by one command, then watch the manager for a minute."""
     count = options.agents or 1000
     ids = [f"bench-{number:04d}" for number in range(count)]
-    side = SimpleNamespace(name="fleet", open=partial(SIDE.open, manifest=_MANIFEST, agent=WORKLOAD / "quiet.py"))
+    side = SimpleNamespace(
+        name="fleet", open=partial(SIDE.open, manifest=_MANIFEST.format, agent=WORKLOAD / "quiet.py")
+    )
     async with opened(side, ids) as node:
         began = time.monotonic()
         starting = asyncio.create_task(node.start(), name="start command")

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -42,13 +42,17 @@ class Opmas:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, folder: Path, ids: Sequence[str], manifest: str = AGNO, agent: Path = WORKLOAD / "agent.py"
+        cls,
+        folder: Path,
+        ids: Sequence[str],
+        manifest: Callable[..., str] = AGNO.format,
+        agent: Path = WORKLOAD / "agent.py",
     ) -> AsyncIterator[Self]:
         """Run a node whose packages are `ids`, each made from `manifest` and `agent`."""
         for each in ids:
             package = folder / "packages" / each
             package.mkdir(parents=True)
-            (package / "agent.yaml").write_text(manifest.format(id=each))
+            (package / "agent.yaml").write_text(manifest(id=each))
             shutil.copy(agent, package / "agent.py")
         env = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
