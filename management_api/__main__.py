@@ -45,9 +45,8 @@ class _Server(uvicorn.Server):
         self._streams.stop()
 
 
-def listen(settings: ApiSettings) -> socket.socket:
-    """Bind the port; raises `Conflict`, naming the setting, when it cannot be had."""
-    host, port = settings.service.host, settings.service.port
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """Bind a port; raises `Conflict`, naming the settings that begin like `setting`, when it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio switches Nagle's algorithm off, which would hold each answer back for 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -58,15 +57,25 @@ def listen(settings: ApiSettings) -> socket.socket:
     except OSError as error:
         listener.close()
         why = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        raise Conflict(f"cannot listen on {host}:{port}: {why}", "set OPMAS_API__PORT or OPMAS_API__HOST") from error
+        raise Conflict(f"cannot listen on {host}:{port}: {why}", f"set {setting}PORT or {setting}HOST") from error
     return listener
 
 
-async def serve(settings: ApiSettings, token: str, listener: socket.socket) -> None:
+def faces(settings: ApiSettings) -> list[socket.socket]:
+    """Bind the ports: that of the management API, and then that of the run contract, unless it is switched off."""
+    service = settings.service
+    sockets = [listen(service.host, service.port, "OPMAS_API__")]
+    if service.agentos_enabled:
+        sockets.append(listen(service.agentos_host, service.agentos_port, "OPMAS_API__AGENTOS_"))
+    return sockets
+
+
+async def serve(settings: ApiSettings, token: str, sockets: list[socket.socket]) -> None:
     """Serve until a signal ends it."""
     streams, tls = Streams(settings.service.max_streams), settings.service.tls
+    agentos_port = sockets[1].getsockname()[1] if len(sockets) > 1 else None
     config = uvicorn.Config(
-        create_app(settings, token, streams),
+        create_app(settings, token, streams, agentos_port),
         log_config=None,
         access_log=False,  # the gate writes one line a request, with its correlation id
         server_header=False,
@@ -81,10 +90,15 @@ async def serve(settings: ApiSettings, token: str, listener: socket.socket) -> N
         raise SettingsInvalid(
             f"cannot speak TLS with {tls.cert} and {tls.key}: {error}", "both are PEM files; see service.tls"
         ) from error
-    host, port = listener.getsockname()[:2]
     scheme = "https" if config.is_ssl else "http"
-    logger.info("listening", url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", home=str(settings.home))
-    await _Server(config, streams).serve([listener])
+    urls = dict(zip(("url", "agentos_url"), (_url(scheme, one) for one in sockets), strict=False))
+    logger.info("listening", **urls, home=str(settings.home))
+    await _Server(config, streams).serve(sockets)
+
+
+def _url(scheme: str, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _raise_file_limit() -> None:
@@ -104,7 +118,7 @@ def main() -> int:
         if settings.auth.mode == "none":
             logger.warning("authentication is off", consequence="every program of this machine administers the agents")
         token = ensure_token(settings.home)
-        asyncio.run(serve(settings, token, listen(settings)))
+        asyncio.run(serve(settings, token, faces(settings)))
     except OpmasError as error:
         sys.stderr.write(f"{error.message}\n  {error.hint}\n")
         return 1

@@ -20,6 +20,7 @@ from management_api import (
     registration,
     system,
 )
+from management_api.agentos import Probes, Switch
 from management_api.auth.door import Door
 from management_api.auth.identity import Identification
 from management_api.auth.keys import KeyRing
@@ -29,7 +30,7 @@ from management_api.figures import Figures, Gauged
 from management_api.fleet import Fleet
 from management_api.follow import EventLook
 from management_api.gate import Correlation, Scales
-from management_api.settings import MAX_BODY_BYTES, ApiSettings
+from management_api.settings import ApiSettings
 from management_api.store import ApiStore
 from management_api.streams import Streams
 from opmas import __version__
@@ -40,8 +41,13 @@ _ROUTES = (health, figures, agents, registration, batch, control, history, catal
 _DATABASE_S = 3.0
 
 
-def create_app(settings: ApiSettings, token: str, streams: Streams | None = None) -> FastAPI:
-    """Make the application that admits bearers of `token`; whoever stops the server ends `streams` first."""
+def create_app(
+    settings: ApiSettings, token: str, streams: Streams | None = None, agentos_port: int | None = None
+) -> FastAPI:
+    """Make the application that admits bearers of `token`; whoever stops the server ends `streams` first.
+
+    Callers of `agentos_port` are shown the run contract.
+    """
     fleet = Fleet(settings)
     streams = streams or Streams(settings.service.max_streams)
     measured = Figures(streams)
@@ -79,9 +85,10 @@ def create_app(settings: ApiSettings, token: str, streams: Streams | None = None
     app.include_router(tokens)
     openapi.install(app)
     # The last to be added is the outermost.
-    app.add_middleware(Scales, limit=MAX_BODY_BYTES)
+    app.add_middleware(Scales, limit=settings.body_limit)
     app.add_middleware(Door, identify=Identification(settings.auth, token, keys), rates=Rates(settings.rate_limit))
     app.add_middleware(Gauged, figures=measured)
+    app.add_middleware(Switch, port=agentos_port, probes=Probes(fleet, store))
     app.add_middleware(Correlation)
     return app
 

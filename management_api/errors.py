@@ -29,7 +29,7 @@ _CODES = {
 _HINTS = {
     404: "the routes are listed at /openapi.json",
     405: "the routes and their methods are listed at /openapi.json",
-    413: "a request's body may have 1 MB at most",
+    413: "send less at once; what a run shall read can be stored by POST /api/v1/files before",
 }
 
 

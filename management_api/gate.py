@@ -4,6 +4,7 @@ Pure ASGI, around FastAPI; between the two stands the door (`auth.door`).
 """
 
 import time
+from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,7 +17,8 @@ from opmas.wire.subjects import CORRELATION_HEADER
 
 _IN_LOG = "its log has the traceback under this correlationId"
 
-_TOO_LARGE = "cannot take this body: it is too large"
+# Probes come every few seconds for ever.
+_PROBED = frozenset({"/health", "/readyz", "/ready"})
 
 logger = structlog.get_logger(__name__)
 
@@ -53,26 +55,28 @@ class Correlation:
                 await error_response(500, "cannot answer: the API failed", hint=_IN_LOG)(scope, receive, echo)
         ms = round((time.monotonic() - started) * 1000, 1)
         # Without the query: it may carry what a caller searches for.
-        # Probes come every few seconds for ever.
-        tell = logger.debug if scope["path"] in {"/health", "/readyz"} else logger.info
+        tell = logger.debug if scope["path"] in _PROBED else logger.info
         tell("request", method=scope["method"], path=scope["path"][:256], status=status, ms=ms)
 
 
 class Scales:
-    """Refuses a body of more than `limit` bytes: at once if it announces them, else when they have come.
+    """Refuses a body of more bytes than its path may have: at once if it announces them, else when they have come.
 
     FastAPI's own limit stands outside all middleware and answers in plain text, without a correlation id.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: Callable[[str], int]) -> None:
         self._app = app
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request pass, or answer 413."""
-        announced = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
-        if announced.isdecimal() and int(announced) > self._limit:
-            await error_response(413, _TOO_LARGE)(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit, announced = self._limit(scope["path"]), Headers(scope=scope).get("content-length", "")
+        if announced.isdecimal() and int(announced) > limit:
+            await error_response(413, _too_large(limit))(scope, receive, send)
             return
         weight = 0
 
@@ -80,8 +84,12 @@ class Scales:
             nonlocal weight
             message = await receive()
             weight += len(message.get("body", b""))
-            if weight > self._limit:
-                raise HTTPException(413, _TOO_LARGE)  # FastAPI, which is reading, hands it to our error handler
+            if weight > limit:
+                raise HTTPException(413, _too_large(limit))  # FastAPI, which is reading, hands it to our error handler
             return message
 
         await self._app(scope, weighed, send)
+
+
+def _too_large(limit: int) -> str:
+    return f"cannot take this body: it has more than {limit >> 10} KB"

@@ -65,6 +65,12 @@ async def ready(fleet: TheFleet) -> Ready:
     return Ready(ready=True, version=__version__)
 
 
+async def registered_agents(fleet: Fleet) -> int:
+    """Count the agents there are; 0 while no manager says."""
+    manager, _ = await _ask_manager(fleet)
+    return manager.agents if manager else 0
+
+
 async def _ask_manager(fleet: Fleet) -> tuple[HealthView | None, str]:
     try:
         return await fleet.query("health", HealthView, timeout_s=_PROBE_S), ""

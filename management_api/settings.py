@@ -1,5 +1,6 @@
 """The API's settings: `config/management_api.yaml`, and above it `OPMAS_API__*` for what stands under `service`."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
@@ -21,9 +22,11 @@ _WITHOUT_EFFECT = {
 # A body is an agent's config at most; what a run is asked travels to its instance in one message with what was said
 # before, and NATS takes a megabyte.
 MAX_BODY_BYTES = 1 << 20
-MAX_RUN_BYTES = 512 << 10
+_MAX_RUN_BYTES = 512 << 10
+_RUNS_PATH = re.compile(r"/api/v1/agents/[^/]*/runs(/|$)")
 # Of an upload, beside the files: boundaries and headers.
-FORM_BYTES = 64 << 10
+_FORM_BYTES = 64 << 10
+FILES_PATH = "/api/v1/files"
 
 _FILE_TYPES = (
     "text/*",
@@ -114,6 +117,12 @@ class ApiSettings(Settings):
         if self.auth.mode == "none" and (reachable := [host for host in hosts if not is_loopback(host)]):
             raise ValueError(f"auth.mode none lets everybody in who can reach {reachable[0]}; it is for 127.0.0.1 only")
         return self
+
+    def body_limit(self, path: str) -> int:
+        """Tell how many bytes the body of a request to `path` may have."""
+        if path.rstrip("/") == FILES_PATH:
+            return self.runs.file_max_bytes + _FORM_BYTES
+        return _MAX_RUN_BYTES if _RUNS_PATH.match(path) else MAX_BODY_BYTES
 
     @property
     def nats_url(self) -> str:

@@ -16,7 +16,8 @@ from tests.integration.api.server import Server
 
 AGENT_KEYS = {
     *("id", "name", "type", "version", "description", "package", "status", "desired", "enabled", "replicas"),
-    *("capabilities", "config", "labels", "instances", "next_retry_at", "reason", "access", "created_at", "updated_at"),
+    *("capabilities", "config", "labels", "instances", "next_retry_at", "reason", "access", "runs"),
+    *("created_at", "updated_at"),
 }
 ERRORS = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, OpmasError)]
 
