@@ -93,6 +93,14 @@ class Agent:
         """Do what `opmas.agent.query` does, for a function."""
         return self._register(handlers.query(name))
 
+    def run(self, function: F) -> F:
+        """Do what `opmas.agent.run` does, for a function."""
+        return self._register(handlers.run)(function)
+
+    def resume(self, name: str) -> Callable[[F], F]:
+        """Do what `opmas.agent.resume` does, for a function."""
+        return self._register(handlers.resume(name))
+
     def _register(self, marking: Callable[[F], F]) -> Callable[[F], F]:
         def registered(function: F) -> F:
             if function not in self.registered:

@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MARKS = "__opmas_marks__"
 
 # Answered by the SDK for every agent.
-COMMANDS = frozenset({"drain", "reload", "log_level"})
+COMMANDS = frozenset({"cancel", "drain", "reload", "log_level"})
 QUERIES = frozenset({"health", "metrics", "info"})
 
 
@@ -27,6 +27,18 @@ class Kind(StrEnum):
     MESSAGE = "message"
     COMMAND = "command"
     QUERY = "query"
+    RUN = "run"
+    RESUME = "resume"
+
+
+# What a handler of each kind is called with.
+_GIVEN = {
+    Kind.MESSAGE: ("the message",),
+    Kind.COMMAND: ("params",),
+    Kind.QUERY: ("params",),
+    Kind.RUN: ("the context of the run",),
+    Kind.RESUME: ("the context of the run", "the state", "the decision"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,16 @@ def query(name: str) -> Callable[[F], F]:
     return _marking(Mark(Kind.QUERY, name))
 
 
+def run(function: F) -> F:
+    """Handle runs; the function is given a `RunContext` and returns the answer: text, a dict, or a confirmation."""
+    return _marking(Mark(Kind.RUN, "run"))(function)
+
+
+def resume(name: str) -> Callable[[F], F]:
+    """Go on with a run whose confirmation was decided; given are a `RunContext`, the state kept, and the `Decision`."""
+    return _marking(Mark(Kind.RESUME, name))
+
+
 def _marking(mark: Mark) -> Callable[[F], F]:
     def marked(function: F) -> F:
         function.__dict__.setdefault(_MARKS, []).append(mark)
@@ -100,12 +122,11 @@ def _check(handler: Handler) -> None:
     if name in reserved:
         raise InvalidRequest(f"cannot define the {mark.kind} {name!r}: every agent has it already", "Rename yours.")
     try:
-        inspect.signature(handler.function).bind(object())
+        inspect.signature(handler.function).bind(*_GIVEN[mark.kind])
     except TypeError as error:
-        given = "the message" if mark.kind is Kind.MESSAGE else "params"
         raise InvalidRequest(
             f"cannot use {handler.function.__qualname__} for the {mark.kind} {name!r}: {error}",
-            f"It is called with one argument: {given}.",
+            f"It is called with {', '.join(_GIVEN[mark.kind])}.",
         ) from error
 
 

@@ -1,0 +1,1 @@
+"""Runs as an instance sees them: claimed, handled, reported in frames until all of it is on record."""
