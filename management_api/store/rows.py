@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from opmas.wire.messages import now
-from opmas.wire.runs import FileRef, RunLimits, RunSpec, RunStatus, Usage
+from opmas.wire.runs import FileRef, FrameReply, RunLimits, RunSpec, RunStatus, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +95,10 @@ class RunRow:
     parent_run: str | None = None
     confirmation: ConfirmationRow | None = None
     """The one that is waited for, or was decided last."""
+    number: int = 0
+    """The order of arrival; 0 in what is not read from the record."""
+    continues: bool = False
+    """Whether its session was there before."""
 
     @property
     def limits(self) -> RunLimits:
@@ -120,6 +124,63 @@ class StoredEvent:
 
     seq: int
     json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a frame: the answer, the events that are new on record, and the run if its status changed."""
+
+    reply: FrameReply
+    events: tuple[StoredEvent, ...] = ()
+    run: RunRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A run after something was done to it other than by a frame, and the events which that added.
+
+    Whoever held it is to be told to stop when `run.cancel_requested` or when `dropped` names an instance.
+    """
+
+    run: RunRow
+    events: tuple[StoredEvent, ...] = ()
+    changed: bool = True
+    """False when nothing was left to do: the run had ended already."""
+    dropped: str | None = None
+    """The instance from which the run was taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one look over all runs under way has changed, and which agents have runs to claim."""
+
+    changed: tuple[Changed, ...]
+    agents_with_work: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list; None means any."""
+
+    workspace: str | None = None
+    user_id: str | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+    status: RunStatus | None = None
+    since: datetime | None = None
+    limit: int = 50
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFilter:
+    """Which sessions to list; None means any."""
+
+    workspace: str | None = None
+    user_id: str | None = None
+    agent_id: str | None = None
+    limit: int = 50
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

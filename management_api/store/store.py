@@ -1,22 +1,23 @@
 """What the API remembers: API keys. Rows leave the store as frozen dataclasses, times being aware and in UTC."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 import structlog
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from management_api.store.schema import KEYS
 from opmas.database import Branch, Database
-from opmas.database.faults import Deadlines
+from opmas.database.faults import Deadlines, translated
+from opmas.database.writer import Batch, Item, T
 from opmas.wire.errors import DatabaseUnavailable, OpmasError
 from opmas.wire.messages import now
 
-HEAD = "api0001"
+HEAD = "api0002"
 
 _RETRY_S = 1.0
 
@@ -124,8 +125,22 @@ class ApiStore(Database):
 
         await self.write(change, "note the use of API keys")
 
+    async def do(self, doing: str, batch: Batch[Item, T], item: Item) -> T:
+        """Commit what `batch` does with `item`, grouped with others; see `Writer.write_each`."""
+        await self._require_ready(doing)
+        return await self._writer.write_each(doing, batch, item)
+
+    async def look(self, doing: str, read: Callable[[Connection], T]) -> T:
+        """Read in one transaction."""
+        await self._require_ready(doing)
+        with translated(doing):
+            async with asyncio.timeout(self._deadlines.transaction), self._engine.connect() as connection:
+                return await connection.run_sync(read)
+
     async def _require_ready(self, doing: str) -> None:
         """Wait while it is not known yet whether the database is there; raises `DatabaseUnavailable` if it is not."""
+        if self._tried.is_set() and not self._unready:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience_s):
                 await self._tried.wait()

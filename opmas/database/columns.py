@@ -6,8 +6,10 @@ No schema name is spelled with any table: on PostgreSQL every connection's searc
 import json
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import BigInteger, DateTime, Dialect, Enum, Integer, Text, TypeDecorator
 
 # SQLite numbers rows by itself only in a column that is exactly INTEGER.
@@ -72,11 +74,32 @@ class Json(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
+class Model(TypeDecorator[Any]):
+    """A value that pydantic checks, as its JSON; equal texts share one value, which therefore has to be frozen."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.kind = kind
+        self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        self._load = lru_cache(maxsize=256)(self._adapter.validate_json)
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Encode, without what is unset; None stays NULL."""
+        return None if value is None else self._adapter.dump_json(value, exclude_none=True).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Decode."""
+        return None if value is None else self._load(value)
+
+
 def storable(text: str) -> str:
     """Replace what some back end would refuse in `text`."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def choice(values: type[StrEnum]) -> Enum:
+def choice(values: type[StrEnum], length: int = 16) -> Enum:
     """Keep one of `values` as its text."""
-    return Enum(values, native_enum=False, length=16, values_callable=lambda kind: [str(one.value) for one in kind])
+    return Enum(values, native_enum=False, length=length, values_callable=lambda kind: [str(one.value) for one in kind])

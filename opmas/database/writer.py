@@ -3,35 +3,51 @@
 A commit costs a sync of the disk, however many changes are in it; starting a hundred agents at once therefore costs a
 few commits instead of hundreds. Nobody waits for company: what is queued when the writer is free goes. A change that
 the database refuses fails alone: its group is halved and tried again until it stands by itself.
+
+Changes of one kind can go further and share statements as well: see `Writer.write_each`.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from opmas.database.engine import WRITES
 from opmas.database.faults import Deadlines, is_outage, translated
-from opmas.wire.errors import DatabaseUnavailable
+from opmas.wire.errors import DatabaseUnavailable, OpmasError
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Change = Callable[[AsyncConnection], Awaitable[T]]
 """What to do on a connection inside a transaction. It may be called again after its transaction was rolled back."""
+
+Batch = Callable[[Connection, Sequence[Item]], Sequence[T | OpmasError]]
+"""What to do with all items of a kind in one transaction: a result for each, or the error that its caller gets.
+
+An error among the results undoes nothing; one that is raised undoes the whole transaction.
+"""
 
 _GROUP_LIMIT = 500  # keeps one transaction well below its deadline
 
 
 @dataclass(eq=False, slots=True)
 class _Entry:
-    change: Change[Any]
     doing: str
     answer: asyncio.Future[Any]
+    change: Change[Any] | None = None
+    batch: Batch[Any, Any] | None = None
+    item: Any = None
 
     def resolve(self, result: Any) -> None:
-        if not self.answer.done():  # its caller may have gone
+        if self.answer.done():  # its caller may have gone
+            return
+        if isinstance(result, OpmasError):
+            self.answer.set_exception(result)
+        else:
             self.answer.set_result(result)
 
     def fail(self, error: Exception) -> None:
@@ -55,15 +71,26 @@ class Writer:
         `doing` completes the sentence "cannot …" should it fail. After `DatabaseUnavailable` the change may or may not
         have been committed. A caller that is cancelled before its turn takes its change back.
         """
+        result: T = await self._queued(_Entry(doing, asyncio.get_running_loop().create_future(), change))
+        return result
+
+    async def write_each(self, doing: str, batch: Batch[Item, T], item: Item) -> T:
+        """Commit what `batch` does with `item`, and with the items of all others who wait with the same `batch`.
+
+        Like `write` otherwise; a batch takes the place in the order of its first item.
+        """
+        future = asyncio.get_running_loop().create_future()
+        result: T = await self._queued(_Entry(doing, future, batch=batch, item=item))
+        return result
+
+    async def _queued(self, entry: _Entry) -> Any:
         if self._closed:
-            raise DatabaseUnavailable(f"cannot {doing}: the store is closed")
-        entry = _Entry(change, doing, asyncio.get_running_loop().create_future())
+            raise DatabaseUnavailable(f"cannot {entry.doing}: the store is closed")
         self._queue.append(entry)
         self._wake.set()
-        with translated(doing):
+        with translated(entry.doing):
             async with asyncio.timeout(self._deadlines.call):
-                result: T = await entry.answer
-        return result
+                return await entry.answer
 
     async def run(self) -> None:
         """Commit what is queued until closed; the owner's task."""
@@ -86,7 +113,7 @@ class Writer:
         if not group:
             return
         try:
-            results = await self._transact([entry.change for entry in group])
+            results = await self._transact(group)
         except Exception as error:  # noqa: BLE001 - not swallowed: `write` raises it where the change came from
             if len(group) > 1 and not is_outage(error):
                 half = len(group) // 2
@@ -99,6 +126,14 @@ class Writer:
             for entry, result in zip(group, results, strict=True):
                 entry.resolve(result)
 
-    async def _transact(self, changes: list[Change[Any]]) -> list[Any]:
+    async def _transact(self, group: list[_Entry]) -> list[Any]:
         async with asyncio.timeout(self._deadlines.transaction), self._engine.begin() as connection:
-            return [await change(connection) for change in changes]
+            results: dict[_Entry, Any] = {}
+            for entry in group:
+                if entry.change is not None:
+                    results[entry] = await entry.change(connection)
+                elif entry.batch is not None and entry not in results:
+                    alike = [other for other in group if other.batch is entry.batch]
+                    each = await connection.run_sync(entry.batch, [other.item for other in alike])
+                    results.update(zip(alike, each, strict=True))
+            return [results[entry] for entry in group]

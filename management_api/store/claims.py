@@ -1,0 +1,150 @@
+"""Giving runs to instances that ask, in order, each with all that its handler needs.
+
+A run can be claimed if nobody owns it and its session allows: no other run of the session is owned, and none that came
+before is under way. One that waits for a human holds nobody up.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, not_, or_, select
+
+from management_api.store.draft import Draft, load
+from management_api.store.rows import RunRow
+from management_api.store.schema import RUNS
+from opmas.wire.messages import now
+from opmas.wire.runs import Assignment, Decision, Resumption, RunInput, RunStatus, Turn
+
+MAX_ANSWER = 600_000
+"""Bytes of one answer: what NATS carries is 1 MiB; the rest stays to be claimed. One run is given whatever its size."""
+
+_MAX_TURNS, _MAX_HISTORY = 50, 200_000  # bytes
+_UNDER_WAY = (RunStatus.PENDING, RunStatus.RUNNING)
+_LOCKS = 7_215  # a class of PostgreSQL's advisory locks that is ours
+
+_other = RUNS.alias("other")
+_HELD_UP = exists().where(
+    _other.c.workspace == RUNS.c.workspace,
+    _other.c.session_id == RUNS.c.session_id,
+    _other.c.ended_at.is_(None),
+    _other.c.status.in_(_UNDER_WAY),
+    _other.c.number != RUNS.c.number,
+    or_(_other.c.owner.is_not(None), _other.c.number < RUNS.c.number),
+)
+CLAIMABLE: ColumnElement[bool] = and_(
+    RUNS.c.ended_at.is_(None), RUNS.c.status.in_(_UNDER_WAY), RUNS.c.owner.is_(None), not_(_HELD_UP)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """An instance with room."""
+
+    agent_id: str
+    instance_id: str
+    start_count: int
+    room: int
+    lease_s: float
+
+
+def claim(connection: Connection, items: Sequence[Claimant]) -> list[tuple[Assignment, ...]]:
+    """Give each what it has room for, the oldest runs first."""
+    draft, at = Draft(), now()
+    ready: dict[str, Iterator[RunRow]] = {}
+    for agent_id in sorted({item.agent_id for item in items}):
+        room = sum(item.room for item in items if item.agent_id == agent_id)
+        if connection.dialect.name == "postgresql":  # two servers must not both give out runs of one session
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, func.hashtext(agent_id))))
+        ready[agent_id] = iter(load(connection, RUNS.c.agent_id == agent_id, CLAIMABLE, lock=True, limit=room))
+    answers = [_given(connection, draft, item, ready[item.agent_id], at) for item in items]
+    draft.write(connection)
+    return answers
+
+
+def _given(
+    connection: Connection, draft: Draft, item: Claimant, ready: Iterator[RunRow], at: datetime
+) -> tuple[Assignment, ...]:
+    given: list[Assignment] = []
+    size = 0
+    while len(given) < item.room and (run := next(ready, None)) is not None:
+        run = replace(
+            run,
+            owner=item.instance_id,
+            owner_start=item.start_count,
+            epoch=run.epoch + 1,
+            lease_until=at + timedelta(seconds=item.lease_s),
+        )
+        assignment = _assignment(run, item.lease_s, history(connection, run) if run.continues else ())
+        size += len(assignment.encode())
+        if given and size > MAX_ANSWER:
+            break
+        draft.put(run)
+        given.append(assignment)
+    return tuple(given)
+
+
+def _assignment(run: RunRow, lease_s: float, turns: tuple[Turn, ...]) -> Assignment:
+    return Assignment(
+        run_id=run.id,
+        epoch=run.epoch,
+        next_seq=run.seq + 1,
+        lease_s=lease_s,
+        attempt=run.attempt + 1,
+        input=RunInput(
+            message=run.message,
+            params=dict(run.params),
+            files=run.files,
+            metadata=dict(run.metadata),
+            workspace_id=run.workspace,
+            user_id=run.user_id,
+            session_id=run.session_id,
+            correlation_id=run.correlation_id,
+        ),
+        history=turns,
+        limits=run.limits,
+        resume=_resumption(run),
+    )
+
+
+def _resumption(run: RunRow) -> Resumption | None:
+    asked = run.confirmation
+    if asked is None or asked.confirmed is None:
+        return None
+    arguments = asked.arguments if asked.decided_arguments is None else asked.decided_arguments
+    decision = Decision(
+        confirmation_id=asked.id,
+        confirmed=asked.confirmed,
+        note=asked.note,
+        arguments=dict(arguments),
+        decided_by=asked.decided_by,
+    )
+    return Resumption(name=asked.resume, state=asked.state, decision=decision)
+
+
+def history(connection: Connection, run: RunRow) -> tuple[Turn, ...]:
+    """Read what was said in the session before `run`, oldest first: the newest part of it when there is much."""
+    query = (
+        select(RUNS.c.message, RUNS.c.created_at, RUNS.c.content, RUNS.c.ended_at)
+        .where(
+            RUNS.c.workspace == run.workspace,
+            RUNS.c.session_id == run.session_id,
+            RUNS.c.number < run.number,
+            RUNS.c.status == RunStatus.COMPLETED,
+        )
+        .order_by(RUNS.c.number.desc())
+        .limit(_MAX_TURNS // 2)
+    )
+    turns: list[Turn] = []
+    size = 0
+    for row in connection.execute(query):
+        pair = (
+            Turn(role="assistant", content=row.content or "", time=row.ended_at),
+            Turn(role="user", content=row.message, time=row.created_at),
+        )
+        size += sum(len(json.dumps(turn.content)) for turn in pair)
+        if size > _MAX_HISTORY:
+            break
+        turns += pair
+    return tuple(reversed(turns))

@@ -1,0 +1,154 @@
+"""Changes of runs that one transaction makes, collected and then written in as few statements as there are kinds.
+
+Whoever changes runs reads them with `load`, puts the new state into a `Draft`, and writes it once, however many runs
+and events are in it. Rules are the callers'; only how a run is ended by the API itself is spelled here.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, insert, select, tuple_, update
+
+from management_api.store.rows import ConfirmationRow, RunAuditRow, RunRow, StoredEvent
+from management_api.store.schema import AUDIT, CONFIRMATIONS, FRAMES, RUNS
+from opmas.wire.runs import EventKind, RunEnd, RunEvent, RunStatus
+
+# A frame's events, one on each line: a reader splits the text without parsing it. JSON has no line break of its own.
+BREAK = ",\n"
+
+_UNSEEN = {"request_hash", "idempotency_key", "tokens"}
+_COLUMNS = tuple(column for column in RUNS.c if column.name not in _UNSEEN)
+_MOVING = (
+    "status", "seq", "epoch", "started_epoch", "attempt", "owner", "owner_start", "lease_until", "stop_by",
+    "cancel_requested", "confirmation_id", "started_at",
+)  # fmt: skip
+_ENDING = ("ended_at", "content", "data", "error", "reason", "usage", "tokens")
+
+
+def _update(names: Iterable[str]) -> Any:
+    return update(RUNS).where(RUNS.c.number == bindparam("at")).values({name: bindparam(name) for name in names})
+
+
+# Apart, because what names `ended_at` touches every partial index.
+_MOVE, _END = _update(_MOVING), _update((*_MOVING, *_ENDING))
+_RUNS = select(*_COLUMNS)
+
+
+def load(connection: Connection, *chosen: ColumnElement[bool], lock: bool = False, limit: int = 500) -> list[RunRow]:
+    """Read runs in the order of their arrival; `lock` keeps others from changing them until the transaction ends."""
+    query = _RUNS.where(*chosen).order_by(RUNS.c.number).limit(limit)
+    return rows(connection, query.with_for_update() if lock else query)
+
+
+def newest(connection: Connection, *chosen: ColumnElement[bool], limit: int, offset: int) -> list[RunRow]:
+    """Read runs, the newest first."""
+    return rows(connection, _RUNS.where(*chosen).order_by(RUNS.c.number.desc()).limit(limit).offset(offset))
+
+
+def rows(connection: Connection, query: Any) -> list[RunRow]:
+    """Read the runs of a query over `_RUNS`, each with its last confirmation."""
+    found = [dict(row) for row in connection.execute(query).mappings()]
+    asked = [(row["number"], row["confirmation_id"]) for row in found if row["confirmation_id"] is not None]
+    known = _confirmations(connection, asked) if asked else {}
+    return [RunRow(confirmation=known.get(row.pop("confirmation_id"), {}).get(row["number"]), **row) for row in found]
+
+
+def _confirmations(
+    connection: Connection, asked: Sequence[tuple[int, str]]
+) -> dict[str | None, dict[int, ConfirmationRow]]:
+    query = (
+        select(CONFIRMATIONS, RUNS.c.id.label("run_id"))
+        .join(RUNS, RUNS.c.number == CONFIRMATIONS.c.run)
+        .where(tuple_(CONFIRMATIONS.c.run, CONFIRMATIONS.c.id).in_(asked))
+    )
+    known: dict[str | None, dict[int, ConfirmationRow]] = {}
+    for row in connection.execute(query).mappings():
+        fields = dict(row)
+        number = fields.pop("run")
+        known.setdefault(row["id"], {})[number] = ConfirmationRow(**fields)
+    return known
+
+
+class Draft:
+    """What is to be written; the last state of a run that was put in counts."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, RunRow] = {}
+        self._frames: list[dict[str, Any]] = []
+        self._confirmations: dict[tuple[int, str], dict[str, Any]] = {}
+        self._audit: list[dict[str, Any]] = []
+
+    def put(self, run: RunRow) -> None:
+        """Set the state of a run."""
+        self._runs[run.number] = run
+
+    def append(self, run: RunRow, events: Sequence[RunEvent]) -> tuple[RunRow, tuple[StoredEvent, ...]]:
+        """Add events to a run's log; returns the run with the new number of its last event, which is put in too."""
+        lines = [event.model_dump_json(exclude_none=True) for event in events]
+        first, last = run.seq + 1, run.seq + len(lines)
+        self._frames.append({"run": run.number, "first_seq": first, "last_seq": last, "body": f"[{BREAK.join(lines)}]"})
+        run = replace(run, seq=last)
+        self.put(run)
+        return run, tuple(StoredEvent(seq, line) for seq, line in enumerate(lines, first))
+
+    def end(
+        self, run: RunRow, status: RunStatus, at: datetime, *, error: str, reason: str
+    ) -> tuple[RunRow, tuple[StoredEvent, ...]]:
+        """End a run on the API's own account; whoever holds it is fenced."""
+        end = RunEnd(status=status, error=error, reason=reason)
+        run = ended(replace(run, epoch=run.epoch + 1), end, at)
+        return self.append(run, [RunEvent(kind=EventKind.END, time=at, end=end)])
+
+    def ask(self, run: RunRow, confirmation: ConfirmationRow) -> None:
+        """Keep a confirmation, in the place of an older one of that id."""
+        fields = {column.name: getattr(confirmation, column.name) for column in CONFIRMATIONS.c if column.name != "run"}
+        self._confirmations[run.number, confirmation.id] = {"run": run.number, **fields}
+
+    def note(self, entry: RunAuditRow) -> None:
+        """Note who did what."""
+        self._audit.append({name: getattr(entry, name) for name in AUDIT.c.keys() if name != "id"})  # noqa: SIM118 - not a dict
+
+    def write(self, connection: Connection) -> None:
+        """Write it all."""
+        moved = [_values(run, _MOVING) for run in self._runs.values() if run.ended_at is None]
+        done = [_values(run, (*_MOVING, *_ENDING)) for run in self._runs.values() if run.ended_at is not None]
+        for statement, values in ((_MOVE, moved), (_END, done)):
+            if values:
+                connection.execute(statement, values)
+        if self._confirmations:
+            asked = tuple_(CONFIRMATIONS.c.run, CONFIRMATIONS.c.id).in_(list(self._confirmations))
+            connection.execute(delete(CONFIRMATIONS).where(asked))
+        for table, kept in self._kept():
+            if kept:
+                connection.execute(insert(table), kept)
+
+    def _kept(self) -> list[tuple[Table, list[dict[str, Any]]]]:
+        return [(FRAMES, self._frames), (CONFIRMATIONS, list(self._confirmations.values())), (AUDIT, self._audit)]
+
+
+def ended(run: RunRow, end: RunEnd, at: datetime) -> RunRow:
+    """Return `run` as its end leaves it; its log is the caller's."""
+    return replace(
+        run,
+        status=end.status,
+        owner=None,
+        lease_until=None,
+        stop_by=None,
+        ended_at=at,
+        content=end.content if end.status is RunStatus.COMPLETED or end.content else None,
+        data=end.data,
+        error=end.error or None,
+        reason=end.reason or ("" if end.status is RunStatus.COMPLETED else end.status.value),
+        usage=end.usage,
+    )
+
+
+def _values(run: RunRow, names: Iterable[str]) -> dict[str, Any]:
+    values = {name: getattr(run, name, None) for name in names}
+    values["at"] = run.number
+    values["confirmation_id"] = run.confirmation.id if run.confirmation else None
+    if "tokens" in values:
+        values["tokens"] = run.usage.total_tokens if run.usage else 0
+    return values

@@ -1,0 +1,138 @@
+"""Recording what instances say of their runs: each event once, in order, and only by the run's present owner."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select
+
+from management_api.store.draft import BREAK, Draft, ended, load
+from management_api.store.rows import ConfirmationRow, Recorded, RunRow, StoredEvent
+from management_api.store.schema import FRAMES, RUNS
+from opmas.wire.messages import now
+from opmas.wire.runs import ConfirmationRequest, EventKind, Frame, FrameReply, RunEnd, RunEvent, RunStatus
+
+_LAST = (EventKind.END, EventKind.CONFIRMATION)
+_BY_INSTANCES = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A frame that came in."""
+
+    agent_id: str
+    run_id: str
+    frame: Frame
+    lease_s: float
+
+
+def record(connection: Connection, items: Sequence[Report]) -> list[Recorded]:
+    """Record each frame, or say why not."""
+    draft, at = Draft(), now()
+    runs = {run.id: run for run in load(connection, RUNS.c.id.in_({item.run_id for item in items}), lock=True)}
+    answers: list[Recorded] = []
+    for item in items:
+        run = runs.get(item.run_id)
+        if run is None or run.agent_id != item.agent_id:
+            answers.append(Recorded(FrameReply(fenced=True, reason="there is no such run")))
+            continue
+        runs[run.id], answer = _recorded(draft, run, item, at)
+        answers.append(answer)
+    draft.write(connection)
+    return answers
+
+
+def _recorded(draft: Draft, run: RunRow, item: Report, at: datetime) -> tuple[RunRow, Recorded]:
+    frame = item.frame
+    last = frame.first_seq + len(frame.events) - 1
+    if frame.epoch != run.epoch:
+        return run, _fenced(run, "it was given to another instance" if run.epoch > frame.epoch else "no such epoch")
+    holds = run.owner == frame.instance_id
+    if not holds:
+        if frame.events and last <= run.seq:  # sent again: the answer was lost
+            return run, Recorded(FrameReply(seq=run.seq))
+        return run, _fenced(run, f"it is {run.status.value} and not held by {frame.instance_id}")
+    before = run.status
+    run = replace(run, lease_until=at + timedelta(seconds=item.lease_s))
+    events: tuple[StoredEvent, ...] = ()
+    if frame.first_seq <= run.seq + 1 and last > run.seq:
+        run, events = _extended(draft, run, _upto_last(frame.events[run.seq + 1 - frame.first_seq :]), at)
+    draft.put(run)
+    reply = FrameReply(seq=run.seq, cancel=run.cancel_requested)
+    return run, Recorded(reply, events, run if run.status is not before else None)
+
+
+def _fenced(run: RunRow, why: str) -> Recorded:
+    return Recorded(FrameReply(seq=run.seq, fenced=True, reason=why))
+
+
+def _upto_last(events: Sequence[RunEvent]) -> list[RunEvent]:
+    """Drop what follows the event that gives the run up, and call an end failed that is not an instance's to say."""
+    kept: list[RunEvent] = []
+    for event in events:
+        if event.kind is EventKind.END:
+            end = event.end or RunEnd(status=RunStatus.FAILED, error="the instance did not say how the run ended")
+            if end.status not in _BY_INSTANCES:
+                end = end.model_copy(update={"status": RunStatus.FAILED})
+            event = event.model_copy(update={"end": end})  # noqa: PLW2901 - the event as it is kept
+        kept.append(event)
+        if event.kind in _LAST:
+            break
+    return kept
+
+
+def _extended(
+    draft: Draft, run: RunRow, events: list[RunEvent], at: datetime
+) -> tuple[RunRow, tuple[StoredEvent, ...]]:
+    if run.started_epoch < run.epoch and any(event.kind is not EventKind.END for event in events):
+        run = replace(
+            run,
+            status=RunStatus.RUNNING,
+            started_epoch=run.epoch,
+            started_at=run.started_at or at,
+            stop_by=at + timedelta(seconds=run.limits.wall_time_s),
+        )
+    last = events[-1]
+    if last.kind is EventKind.END and last.end is not None:
+        run = ended(run, last.end, at)
+    elif last.kind is EventKind.CONFIRMATION and last.confirmation is not None:
+        run = _waiting(draft, run, last.confirmation, at)
+    return draft.append(run, events)
+
+
+def _waiting(draft: Draft, run: RunRow, asked: ConfirmationRequest, at: datetime) -> RunRow:
+    patience = run.spec.confirm_within_s
+    if asked.expires_in_s is not None:
+        patience = max(0.0, min(patience, asked.expires_in_s))
+    row = ConfirmationRow(
+        id=asked.id,
+        run_id=run.id,
+        message=asked.message,
+        tool_name=asked.tool_name,
+        arguments=asked.arguments,
+        resume=asked.resume,
+        state=asked.state,
+        expires_at=at + timedelta(seconds=patience),
+        requested_at=at,
+    )
+    draft.ask(run, row)
+    return replace(
+        run, status=RunStatus.WAITING_CONFIRMATION, owner=None, lease_until=None, stop_by=None, confirmation=row
+    )
+
+
+def events(connection: Connection, run_id: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
+    """Read up to `limit` events that come after `after`."""
+    number = select(RUNS.c.number).where(RUNS.c.id == run_id).scalar_subquery()
+    query = (
+        select(FRAMES.c.first_seq, FRAMES.c.body)
+        .where(FRAMES.c.run == number, FRAMES.c.last_seq > after)
+        .order_by(FRAMES.c.first_seq)
+        .limit(limit)
+    )
+    expanded = (
+        StoredEvent(seq, line)
+        for row in connection.execute(query)
+        for seq, line in enumerate(row.body[1:-1].split(BREAK), row.first_seq)
+    )
+    return tuple(event for event in expanded if event.seq > after)[:limit]
