@@ -1,0 +1,116 @@
+"""One run of Agno's as one of ours: what it says is passed on as it comes, and how it came out is told at the end.
+
+Each of Agno's events becomes one event of the run and is carried in it unchanged, for callers who speak Agno; only
+those of the outermost run also mean something to everybody else.
+"""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from opmas.agent import RunContext
+from opmas.agent.runs.tool import shown
+from opmas.wire.errors import AgentFailed
+from opmas.wire.runs import EventKind, RunEvent, ToolCall
+
+_SCALARS = (str, int, float, bool)
+# An event of a run has 600 KB, and this is JSON within JSON: every quote takes three bytes.
+_AGNO_CHARS = 150_000
+
+
+class Relay:
+    """Passes on the events of a run, and keeps what it ends with."""
+
+    def __init__(self, ctx: RunContext) -> None:
+        self.output: Any = None
+        """Agno's own record of the run of an agent or team."""
+        self.content: Any = None
+        """What a workflow ended with, which gives no record."""
+        self._ctx = ctx
+        self._error = ""
+
+    async def follow(self, events: AsyncGenerator[Any, None]) -> None:
+        """Pass on `events` until they end. Raises `AgentFailed` when Agno says that the run did.
+
+        Cancelled, it closes the stream of events first: Agno then asks its model for no more, and stores the run as
+        cancelled.
+        """
+        async with aclosing(events) as stream:
+            async for event in stream:
+                if getattr(event, "event", None):
+                    await self._pass_on(event)
+                else:
+                    self.output = event
+        if self._error:
+            raise AgentFailed(self._error, "The log of the agent may tell more.")
+
+    async def _pass_on(self, event: Any) -> None:
+        kind = event.event.removeprefix("Team")  # teams say the same in other words
+        self._note(kind, event)
+        is_outermost = event.run_id == self._ctx.run_id
+        content = event.content if is_outermost and kind == "RunContent" else None
+        if isinstance(content, str) and len(content) > _AGNO_CHARS:
+            await self._ctx.send(content)
+            content = None
+        agno = as_json(event)
+        if len(agno) > _AGNO_CHARS:
+            agno = _shortened(event)
+        if isinstance(content, str) and content:
+            await self._ctx.emit(RunEvent(kind=EventKind.CHUNK, content=content, agno=agno))
+        else:
+            tool = _call(event.tool, kind) if kind in _TOOLS and event.tool is not None else None
+            face = EventKind.TOOL if tool is not None and is_outermost else EventKind.AGNO
+            # With its tool also where it is not shown: the tool calls of a team's members count, too.
+            await self._ctx.emit(RunEvent(kind=face, tool=tool, agno=agno))
+
+    def _note(self, kind: str, event: Any) -> None:
+        """Remember what the event means for the run as a whole."""
+        if kind == "ModelRequestCompleted":
+            self._ctx.usage(
+                model=event.model or "",
+                provider=event.model_provider or "",
+                input_tokens=event.input_tokens or 0,
+                output_tokens=event.output_tokens or 0,
+            )
+        elif event.run_id == self._ctx.run_id:
+            if kind in ("RunError", "WorkflowError"):
+                self._error = str(
+                    getattr(event, "content", None) or getattr(event, "error", None) or "Agno said not why"
+                )
+            elif kind == "WorkflowCompleted":
+                self.content = event.content
+
+
+_TOOLS = ("ToolCallStarted", "ToolCallCompleted")
+
+
+def _call(tool: Any, kind: str) -> ToolCall:
+    done = kind == "ToolCallCompleted"
+    result = shown(tool.result) if done and tool.result is not None else None
+    return ToolCall(
+        id=tool.tool_call_id or "",
+        name=tool.tool_name or "",
+        arguments=tool.tool_args or {},
+        done=done,
+        result=None if tool.tool_call_error else result,
+        error=result if tool.tool_call_error else None,
+    )
+
+
+def _shortened(event: Any) -> str:
+    """What is left of an event that is too large to be carried: which one it was, and of which run."""
+    names = ("created_at", "event", "agent_id", "team_id", "run_id", "session_id")
+    kept = {name: getattr(event, name) for name in names if getattr(event, name, None) is not None}
+    return json.dumps({**kept, "shortened": True}, separators=(",", ":"))
+
+
+def as_json(event: Any) -> str:
+    """Write an event as Agno does: one line of JSON without what is None.
+
+    Agno copies an event deeply to write it, which for a plain one, as most are, takes six times as long as this.
+    """
+    fields = {name: value for name, value in vars(event).items() if value is not None}
+    if all(isinstance(value, _SCALARS) for value in fields.values()):
+        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+    return str(event.to_json(separators=(",", ":"), indent=None))
