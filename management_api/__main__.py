@@ -46,7 +46,7 @@ class _Server(uvicorn.Server):
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
-    """Bind a port; raises `Conflict`, naming the settings that begin like `setting`, when it cannot be had."""
+    """Bind a port; raises `Conflict`, naming the setting, when it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio switches Nagle's algorithm off, which would hold each answer back for 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -57,17 +57,10 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     except OSError as error:
         listener.close()
         why = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        raise Conflict(f"cannot listen on {host}:{port}: {why}", f"set {setting}PORT or {setting}HOST") from error
+        raise Conflict(
+            f"cannot listen on {host}:{port}: {why}", f"set {setting} or {setting.replace('PORT', 'HOST')}"
+        ) from error
     return listener
-
-
-def faces(settings: ApiSettings) -> list[socket.socket]:
-    """Bind the ports: that of the management API, and then that of the run contract, unless it is switched off."""
-    service = settings.service
-    sockets = [listen(service.host, service.port, "OPMAS_API__")]
-    if service.agentos_enabled:
-        sockets.append(listen(service.agentos_host, service.agentos_port, "OPMAS_API__AGENTOS_"))
-    return sockets
 
 
 async def serve(settings: ApiSettings, token: str, sockets: list[socket.socket]) -> None:
@@ -118,7 +111,7 @@ def main() -> int:
         if settings.auth.mode == "none":
             logger.warning("authentication is off", consequence="every program of this machine administers the agents")
         token = ensure_token(settings.home)
-        asyncio.run(serve(settings, token, faces(settings)))
+        asyncio.run(serve(settings, token, [listen(*face) for face in settings.service.faces()]))
     except OpmasError as error:
         sys.stderr.write(f"{error.message}\n  {error.hint}\n")
         return 1

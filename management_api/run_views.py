@@ -1,11 +1,13 @@
 """What HTTP callers see of runs, sessions and files: rows and events of the record put into the bodies of the contract.
 
-Pure functions. Fields without a value are left out when a body is written (`written`), as existing clients expect.
+Pure functions. Fields without a value are left out when a body is written, as existing clients expect.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from pydantic import JsonValue
+from starlette.responses import Response
 
 from management_api.store.rows import ConfirmationRow, FileRow, RunAuditRow, RunRow, SessionRow
 from opmas.wire.invocation import (
@@ -37,6 +39,11 @@ _ENDINGS = {
 def written(body: Body) -> str:
     """Write a body as one line of JSON, without the fields that have no value."""
     return body.model_dump_json(exclude_none=True)
+
+
+def shown(body: Body, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with a body: written once, and not checked against its own model as FastAPI would."""
+    return Response(written(body), status, headers, "application/json")
 
 
 def run_view(run: RunRow, *, messages: bool = False) -> AgentRunResponse:

@@ -86,6 +86,11 @@ class ServiceSettings(Section):
     max_streams: int = Field(default=1000, ge=0, le=100_000)
     tls: TlsSettings = Field(default_factory=TlsSettings)
 
+    def faces(self) -> list[tuple[str, int, str]]:
+        """List where to listen, as host, port and the setting of the port: for the management API, then for runs."""
+        own = (self.host, self.port, "OPMAS_API__PORT")
+        return [own, (self.agentos_host, self.agentos_port, "OPMAS_API__AGENTOS_PORT")][: 1 + self.agentos_enabled]
+
 
 class RunSettings(Section):
     """Runs, their record, and the files that callers store for them."""

@@ -186,15 +186,16 @@ class Node:
         return fd
 
     async def _ports_free(self) -> None:
-        service = self._api_settings.service
         deadline = time.monotonic() + _PORT_PATIENCE_S
-        while True:
-            try:
-                return require_free(service.host, service.port, "OPMAS_API__PORT")
-            except OpmasError:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.1)
+        for host, port, setting in self._api_settings.service.faces():
+            while True:
+                try:
+                    require_free(host, port, setting)
+                    break
+                except OpmasError:
+                    if time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(0.1)
 
     def _obey_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -216,8 +217,12 @@ class Node:
     @property
     def url(self) -> str:
         """Where the API listens."""
+        return self._urls()[0]
+
+    def _urls(self) -> list[str]:
         service = self._api_settings.service
-        return f"{'https' if service.tls.cert else 'http'}://{service.host}:{service.port}"
+        scheme = "https" if service.tls.cert else "http"
+        return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port, _ in service.faces()]
 
     def _write_record(self) -> None:
         record = {
@@ -246,9 +251,11 @@ class Node:
             await asyncio.sleep(0.1 if not greeted else 0.5)
 
     def _greet(self) -> None:
+        _, *runs = self._urls()
         sys.stdout.write(
             f"\nOPMAS {__version__} is up\n"
             f"  API       {self.url}/api/v1/agents   (token: `opmas token`)\n"
+            f"{f'  runs      {runs[0]}/agents/AGENT/runs{chr(10)}' if runs else ''}"
             f"  NATS      {self._nats.url if self._nats else self._manager_settings.nats.url}\n"
             f"  packages  {self._manager_settings.packages}\n"
             f"  data      {self._home}\n"

@@ -77,8 +77,8 @@ class Servers:
 
     def ports(self) -> Iterator[Finding]:
         """The ports are held by ours, or free for them."""
-        service = self.api.service
-        yield self._port("port of the API", service.host, service.port, "OPMAS_API__PORT", self.record.get("api"))
+        for check, face in zip(("port of the API", "port of runs"), self.api.service.faces(), strict=False):
+            yield self._port(check, *face, self.record.get("api"))
         if not self.manager.nats.url:
             nats = self.record.get("nats-server")
             yield self._port("port of NATS", "127.0.0.1", self.manager.nats.port, "OPMAS_NATS__PORT", nats)
