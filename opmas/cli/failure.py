@@ -39,7 +39,6 @@ _EXITS = {
     "too_many_streams": Exit.UNREACHABLE,
     "permission_denied": Exit.DENIED,
     "unauthenticated": Exit.DENIED,
-    "too_large": Exit.USAGE,
     "conflict": Exit.CONFLICT,
     "idempotency_conflict": Exit.CONFLICT,
     "session_busy": Exit.CONFLICT,

@@ -2,52 +2,83 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from contextlib import AsyncExitStack
+from typing import Any, TypedDict, TypeVar
+from uuid import uuid4
 
 import httpx2
 from pydantic import BaseModel, ValidationError
 
 from opmas.bus import correlation_id
-from opmas.wire.errors import DeadlineExceeded, ErrorBody, InvalidRequest, ManagerUnavailable, OpmasError, error_of
+from opmas.client.errors import error_in
+from opmas.client.settings import ClientSettings
+from opmas.wire.errors import DeadlineExceeded, InvalidRequest, ManagerUnavailable, OpmasError
 from opmas.wire.ids import is_agent_id
 from opmas.wire.params import Params
 from opmas.wire.subjects import CORRELATION_HEADER
 
-ANSWER_S = 10.0
 # The API says something at least every 15 s; thrice that is silence.
-_STREAM = httpx2.Timeout(ANSWER_S, read=45.0)
+_STREAM = httpx2.Timeout(10.0, read=45.0)
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Connection:
-    """Requests to one URL under one token, each with a deadline. Raises `opmas.wire.errors`, nothing of HTTP."""
+class CallOptions(TypedDict, total=False):
+    """What every call takes by name, above what the client was made with."""
 
-    def __init__(self, url: str, token: str, *, timeout_s: float = ANSWER_S) -> None:
-        self.url = url.rstrip("/")
-        self._timeout_s = timeout_s
+    workspace_id: str
+    user_id: str
+    """Whom a run or a session is for, and whose are listed: for callers who speak for many users."""
+    token: str
+    correlation_id: str
+    """Made when missing; it is in the API's, the agents' and this client's logs."""
+
+
+class Connection:
+    """Requests to one URL, each with a deadline. Raises `opmas.wire.errors`, nothing of HTTP."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        try:
+            url = httpx2.URL(settings.url.rstrip("/"))
+        except httpx2.InvalidURL as error:
+            raise InvalidRequest(f"cannot use the URL: {error}", "it has the form http://host:port") from error
+        self.url = str(url.copy_with(username=None, password=None))  # for messages
         # The deadline is ours (see exchange): httpx2's own counts anew with every byte that arrives.
-        self._http = httpx2.AsyncClient(
-            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=None, trust_env=False
-        )
+        self._http = httpx2.AsyncClient(base_url=url, timeout=None, trust_env=False)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
     async def get(
-        self, path: str, model: type[Model], params: Params | None = None, more: Mapping[str, str] | None = None
+        self,
+        path: str,
+        model: type[Model],
+        params: Params | None = None,
+        more: Mapping[str, str] | None = None,
+        options: CallOptions | None = None,
     ) -> Model:
         """Fetch one document."""
-        return read(await self.exchange("GET", path, params=given(params) | dict(more or {})), model)
+        query = given(params) | dict(more or {})
+        return read(await self.exchange("GET", path, params=query, options=options), model)
 
-    async def exchange(self, method: str, path: str, *, more_s: float = 0.0, **request: Any) -> httpx2.Response:
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        more_s: float = 0.0,
+        options: CallOptions | None = None,
+        headers: Mapping[str, str] | None = None,
+        **request: Any,
+    ) -> httpx2.Response:
         """Send a request and return its answer; `more_s` is what the API itself may take on top."""
-        timeout_s = self._timeout_s + more_s
+        timeout_s = self._settings.timeout_s + more_s
+        sent = self.headers(options) | dict(headers or {})
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._http.request(method, path, headers=_headers(), **request)
+                answer = await self._http.request(method, path, headers=sent, **request)
         except TimeoutError as error:
             raise DeadlineExceeded(f"cannot wait longer: no answer from {self.url} in {timeout_s:g} s") from error
         except httpx2.HTTPError as error:
@@ -56,22 +87,50 @@ class Connection:
             raise error_in(answer)
         return answer
 
-    def stream(
-        self, path: str, params: Mapping[str, str], last_id: str
-    ) -> AbstractAsyncContextManager[httpx2.EventSource]:
-        """Open a stream of server-sent events after the one of id `last_id`."""
-        headers = _headers() | ({"Last-Event-ID": last_id} if last_id else {})
-        return self._http.sse(path, params=dict(params), headers=headers, timeout=_STREAM)
+    async def stream(
+        self,
+        stack: AsyncExitStack,
+        path: str,
+        params: Mapping[str, str],
+        last_id: str,
+        options: CallOptions | None = None,
+    ) -> httpx2.EventSource:
+        """Open a stream of server-sent events after the one of id `last_id`; `stack` closes it."""
+        headers = self.headers(options) | ({"Last-Event-ID": last_id} if last_id else {})
+        async with AsyncExitStack() as attempt:
+            try:
+                opening = self._http.sse(path, params=dict(params), headers=headers, timeout=_STREAM)
+                source = await attempt.enter_async_context(opening)
+                if source.response.is_error:
+                    await source.response.aread()
+                    raise error_in(source.response)
+            except httpx2.HTTPError as error:
+                raise self.unreachable(error) from error
+            await stack.enter_async_context(attempt.pop_all())
+        return source
 
-    def unreachable(self, error: httpx2.HTTPError) -> ManagerUnavailable:
+    def unreachable(self, error: httpx2.HTTPError) -> OpmasError:
         """Explain that nobody answers."""
+        if isinstance(error, httpx2.TimeoutException):
+            return DeadlineExceeded(f"cannot wait longer: {self.url} is silent")
         why = str(error) or type(error).__name__
         return ManagerUnavailable(f"cannot reach the management API at {self.url}: {why}", "is it up?")
 
+    def headers(self, options: CallOptions | None) -> dict[str, str]:
+        """Say who calls, for whom, and in which course of events. Raises `InvalidRequest`."""
+        options = options or {}
+        told = {CORRELATION_HEADER: options.get("correlation_id") or correlation_id() or uuid4().hex}
+        if token := options.get("token") or self._settings.token:
+            if not (token.isascii() and token.isprintable()):  # HTTP's own complaint would repeat it
+                raise InvalidRequest("cannot use the token: it has characters that no token has", "is it cut off?")
+            told["Authorization"] = f"Bearer {token}"
+        if workspace := options.get("workspace_id") or self._settings.workspace_id:
+            told["x-workspace-id"] = workspace
+        return told
 
-def _headers() -> dict[str, str]:
-    identity = correlation_id()
-    return {CORRELATION_HEADER: identity} if identity else {}
+    def user_id(self, options: CallOptions) -> str:
+        """Tell whom a call is for."""
+        return options.get("user_id") or self._settings.user_id
 
 
 def given(params: Params | None) -> dict[str, Any]:
@@ -92,23 +151,3 @@ def read(answer: httpx2.Response, model: type[Model]) -> Model:
         return model.model_validate_json(answer.content)
     except ValidationError as error:
         raise OpmasError(f"cannot understand the answer to {answer.request.url.path}: is it OPMAS?") from error
-
-
-def error_in(answer: httpx2.Response) -> OpmasError:
-    """Make the exception that an answer describes: a response's `error`, or the API's own shape."""
-    try:
-        body = answer.json()
-        if isinstance(body["error"], dict):
-            return error_of(ErrorBody.model_validate(body["error"]))
-        code = _CODES.get(body["error"], body["error"])
-        return error_of(ErrorBody(code=code, message=body["message"], hint=body.get("hint") or ""))
-    except (ValueError, KeyError, TypeError):
-        return OpmasError(f"cannot use the answer {answer.status_code} of {answer.request.url}: is it OPMAS?")
-
-
-# What only HTTP knows, in the words of the wire.
-_CODES = {
-    "unauthenticated": "permission_denied",
-    "too_large": "invalid_request",
-    "method_not_allowed": "invalid_request",
-}

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 import httpx2
 from pydantic import BaseModel
 
-from opmas.client.connection import Connection, Model, error_in
-from opmas.wire.errors import DatabaseUnavailable, ErrorBody, ManagerUnavailable, error_of
+from opmas.client.connection import CallOptions, Connection, Model
+from opmas.wire.errors import ErrorBody, GatewayTimeout, ServiceUnavailable, error_of
 
 _AGAIN_S = 1.0
 
@@ -22,7 +22,7 @@ class _End(BaseModel):
 
 
 async def followed(
-    connection: Connection, path: str, model: type[Model], params: Mapping[str, str]
+    connection: Connection, path: str, model: type[Model], params: Mapping[str, str], options: CallOptions | None = None
 ) -> AsyncGenerator[Model]:
     """Yield what a stream tells, through lost connections and restarts of the API.
 
@@ -31,31 +31,29 @@ async def followed(
     last_id, told = "", False
     while True:
         try:
-            async with aclosing(_events(connection, path, params, last_id)) as events:
+            async with aclosing(_events(connection, path, params, last_id, options)) as events:
                 async for event in events:
                     told, last_id = True, event.id or last_id
                     if event.event == "end":
                         _raise_unless_passing(_End.model_validate_json(event.data))
                     elif event.data:
                         yield model.model_validate_json(event.data)
-        except httpx2.HTTPError as error:
-            if not told:
-                raise connection.unreachable(error) from error
-        except (ManagerUnavailable, DatabaseUnavailable):
+        except (ServiceUnavailable, GatewayTimeout):
             if not told:
                 raise
         await asyncio.sleep(_AGAIN_S)
 
 
 async def _events(
-    connection: Connection, path: str, params: Mapping[str, str], last_id: str
+    connection: Connection, path: str, params: Mapping[str, str], last_id: str, options: CallOptions | None
 ) -> AsyncGenerator[httpx2.ServerSentEvent]:
-    async with connection.stream(path, params, last_id) as source:
-        if source.response.is_error:
-            await source.response.aread()
-            raise error_in(source.response)
-        async for event in source:
-            yield event
+    async with AsyncExitStack() as stack:
+        source = await connection.stream(stack, path, params, last_id, options)
+        try:
+            async for event in source:
+                yield event
+        except httpx2.HTTPError as error:
+            raise connection.unreachable(error) from error
 
 
 def _raise_unless_passing(end: _End) -> None:
