@@ -38,6 +38,7 @@ def machine(tmp_path: Path, postgres_url: str, free_port: Callable[[], int]) -> 
         "127.0.0.1:8222": f"127.0.0.1:{monitor}",
         "127.0.0.1:8000": f"127.0.0.1:{api}",
         "8000": str(api),
+        "7777": str(free_port()),
         "0.0.0.0": "127.0.0.1",  # noqa: S104  # nothing is bound: it is what is replaced
     }
     with (tmp_path / "nats.log").open("wb") as log:
