@@ -49,7 +49,12 @@ class Answers:
             Kind.COMMAND: Endpoint("command", subjects.command(agent_id)),
             Kind.QUERY: Endpoint("query", subjects.query(agent_id), queue_group=agent_id),
         }
-        self._commands |= {"drain": self._drain, "reload": self._reload, "log_level": self._log_level}
+        self._commands |= {
+            "cancel": self._cancel,
+            "drain": self._drain,
+            "reload": self._reload,
+            "log_level": self._log_level,
+        }
         self._queries |= {"health": self._health, "metrics": self._metrics, "info": self._info}
 
     async def take_command(self, msg: Msg) -> None:
@@ -134,6 +139,12 @@ class Answers:
     async def _drain(self, _params: Params) -> JsonValue:
         self._instance.ask_to_end()
         return {"draining": True, "in_flight": self._instance.in_flight}
+
+    async def _cancel(self, params: Params) -> JsonValue:
+        run_id = params.get("run_id")
+        if not isinstance(run_id, str):
+            raise InvalidRequest("cannot cancel: `run_id` has to be the id of a run")
+        return {"run_id": run_id, "cancelled": self._instance.runs.cancel(run_id)}
 
     async def _reload(self, params: Params) -> JsonValue:
         new = params.get("config")

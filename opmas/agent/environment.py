@@ -31,6 +31,7 @@ class Environment:
     heartbeat_interval_s: float = 5.0
     stop_grace_s: float = 5.0
     start_count: int = 0
+    max_runs: int = 8
     log_level: str = "INFO"
 
     @classmethod
@@ -61,6 +62,7 @@ class Environment:
             heartbeat_interval_s=_number(environ, "OPMAS_HEARTBEAT_INTERVAL_S", 5.0, least=0.05),
             stop_grace_s=_number(environ, "OPMAS_STOP_GRACE_S", 5.0, least=0.0),
             start_count=int(_number(environ, "OPMAS_START_COUNT", 0, least=0)),
+            max_runs=int(_number(environ, "OPMAS_MAX_RUNS", 8, least=1)),
             log_level=environ.get("OPMAS_LOG_LEVEL") or "INFO",
         )
 

@@ -44,6 +44,7 @@ class Heartbeat:
             pid=instance.pid,
             start_count=environment.start_count,
             in_flight=instance.in_flight,
+            takes_runs=instance.runs.takes_runs,
             loop_lag_ms=round(self._lag_ms, 1),
             progress=instance.progress,
             message=(message or self._health.message)[:2000],

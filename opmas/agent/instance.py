@@ -21,6 +21,7 @@ from opmas.agent.config import Config, ConfigSource
 from opmas.agent.environment import Environment
 from opmas.agent.handlers import Handler, Kind, call, handlers_of
 from opmas.agent.message import Message
+from opmas.agent.runs.worker import Worker
 from opmas.bus import AnyBus, AnySubscription, Msg
 from opmas.wire import subjects
 from opmas.wire.messages import Progress, failure
@@ -62,6 +63,7 @@ class Instance:
         self._background: set[asyncio.Task[None]] = set()
         self._subscriptions: list[AnySubscription] = []
         self._handlers = handlers_of(agent)
+        self.runs = Worker(environment, self._handlers)
         agent.attach(self)
 
     @property
@@ -71,8 +73,8 @@ class Instance:
 
     @property
     def in_flight(self) -> int:
-        """How many messages, commands and queries are being handled now."""
-        return sum(subscription.in_flight for subscription in self._subscriptions)
+        """How many runs, messages, commands and queries are being handled now."""
+        return self.runs.in_flight + sum(subscription.in_flight for subscription in self._subscriptions)
 
     @property
     def bus(self) -> AnyBus:
@@ -101,7 +103,11 @@ class Instance:
         service = answers.service()
         for subject in service.subjects:
             await self._listen(subject, partial(service.answer, bus))
+        if self.runs.takes_runs:
+            await self._listen(subjects.run(agent_id), self.runs.nudge, queue=agent_id)
         await self.bus.flush()
+        if self.runs.takes_runs:
+            self.runs.start(bus, tasks)
 
     async def _listen(
         self,
@@ -152,11 +158,14 @@ class Instance:
         self.ending.set()
 
     async def drain(self) -> None:
-        """Take no more messages, and return when those taken are handled; the caller sets the deadline."""
-        await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
+        """Take no more messages and runs, and return when those taken have ended; the caller sets the deadline."""
+        await asyncio.gather(self.runs.drain(), *(subscription.drain() for subscription in self._subscriptions))
 
     async def abandon(self) -> None:
         """Give up what is still being handled, and the background work."""
+        lost = self.runs.abandon()
+        if lost:
+            logger.warning("gave up %d runs that had not ended", lost)
         abandoned = sum(subscription.abandon() for subscription in self._subscriptions)
         if abandoned:
             logger.warning("gave up %d messages that were still being handled", abandoned)
@@ -190,6 +199,9 @@ class Instance:
 
     async def collect_metrics(self) -> dict[str, float]:
         """Return the figures of the agent: ours, the author's, and what `collect_metrics` adds; finite ones only."""
-        figures: dict[str, Any] = {"messages_total": self.handled, "errors_total": self.errors, **self.agent.metrics}
+        figures: dict[str, Any] = {"messages_total": self.handled, "errors_total": self.errors}
+        if self.runs.takes_runs:
+            figures["runs_total"] = self.runs.handled
+        figures.update(self.agent.metrics)
         figures.update(await call(self.agent.collect_metrics))
         return {str(name): float(value) for name, value in figures.items() if math.isfinite(value)}

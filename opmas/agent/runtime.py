@@ -15,6 +15,7 @@ from opmas.agent.environment import Environment
 from opmas.agent.handlers import call
 from opmas.agent.heartbeat import Heartbeat
 from opmas.agent.instance import Instance
+from opmas.agent.runs.context import run_id
 from opmas.agent.stopping import Stopping
 from opmas.bus import Bus, correlation_id
 from opmas.wire.errors import InvalidRequest, OpmasError
@@ -61,6 +62,7 @@ async def live(environment: Environment) -> int:
             password=environment.nats_password,
             inbox_prefix=environment.inbox_prefix,
             timeout_s=_CONNECT_S,
+            on_reconnect=instance.runs.reconnected,
         )
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -101,13 +103,17 @@ async def _work(instance: Instance, bus: Bus, tasks: asyncio.TaskGroup, stopping
 
 
 async def _end(instance: Instance, stopping: Stopping) -> None:
-    """Drain in the first 70 % of the grace, stop in the next 20 %: the rest is for goodbye and the network."""
+    """Drain in the first 70 % of the grace, stop in the next 20 %: the rest is for goodbye and the network.
+
+    Runs that have not ended by then end as interrupted.
+    """
     logger.info("draining %d in flight", instance.in_flight)
     try:
         async with stopping.within(0.7):
             await instance.drain()
     except TimeoutError:
-        logger.warning("not all messages were handled in time")
+        logger.warning("not all messages and runs were handled in time")
+        await _interrupt(instance, stopping)
     try:
         async with stopping.within(0.9):
             await instance.abandon()
@@ -117,6 +123,14 @@ async def _end(instance: Instance, stopping: Stopping) -> None:
     except Exception as error:  # the edge of the author's stop hook
         logger.exception("stop() failed")
         instance.failure = error
+
+
+async def _interrupt(instance: Instance, stopping: Stopping) -> None:
+    try:
+        async with stopping.within(0.8):
+            await instance.runs.interrupt()
+    except TimeoutError:
+        logger.warning("not all runs could be reported as interrupted")
 
 
 def _cancel_leftovers(loop: asyncio.AbstractEventLoop) -> None:
@@ -130,12 +144,12 @@ def _cancel_leftovers(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class _Correlated(logging.Formatter):
-    """Puts the id of the request being handled on its log lines."""
+    """Puts the ids of the request and the run being handled on their log lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, tracebacks below it."""
-        current = correlation_id()
-        record.correlation = f" [{current}]" if current else ""
+        ids = " ".join(each for each in (correlation_id(), run_id() and f"run {run_id()}") if each)
+        record.correlation = f" [{ids}]" if ids else ""
         return super().format(record)
 
 

@@ -5,7 +5,8 @@ It says things; when they travel, and what becomes of the run, is for the outbox
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,16 @@ _current: ContextVar[str | None] = ContextVar("opmas.agent.runs", default=None)
 def run_id() -> str | None:
     """Tell the id of the run that this code works for, if there is one."""
     return _current.get()
+
+
+@contextmanager
+def entered(run: str) -> Iterator[None]:
+    """Work for `run`, as log lines tell."""
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 @dataclass(frozen=True, slots=True)

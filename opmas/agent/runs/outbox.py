@@ -25,7 +25,7 @@ _ANSWER_S = 5.0
 _MAX_PAUSE_S = 2.0
 # Below the megabyte that nats-server takes by default, with room for headers.
 _FRAME_BYTES = 700_000
-_EVENT_BYTES = 600_000
+EVENT_BYTES = 600_000
 # So much may wait unacknowledged before whoever sends has to wait.
 _ROOM_BYTES = 1_000_000
 
@@ -33,9 +33,9 @@ _ROOM_BYTES = 1_000_000
 def encoded(event: RunEvent) -> bytes:
     """Return the event's JSON. Raises `TooLarge` for what fits into no frame."""
     data = event.encode()
-    if len(data) > _EVENT_BYTES:
+    if len(data) > EVENT_BYTES:
         raise TooLarge(
-            f"cannot report {len(data)} bytes in one event of a run: the limit is {_EVENT_BYTES}",
+            f"cannot report {len(data)} bytes in one event of a run: the limit is {EVENT_BYTES}",
             "Send text in chunks; put what is large elsewhere and report where it is.",
         )
     return data

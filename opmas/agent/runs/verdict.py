@@ -16,6 +16,7 @@ class Verdict:
 
 CANCELLED = Verdict(RunStatus.CANCELLED, "cancelled", "the run was cancelled")
 STOPPING = Verdict(RunStatus.INTERRUPTED, "stopping", "the agent was stopped before the run had ended")
+LOST = Verdict(RunStatus.INTERRUPTED, "lost", "the run was given to another instance")
 
 
 def over_time(seconds: float) -> Verdict:

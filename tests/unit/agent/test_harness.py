@@ -215,7 +215,7 @@ async def test_info_describes_the_agent() -> None:
     assert info["agent_id"] == "my-sentinel"
     assert info["instance_id"] == "my-sentinel-0"
     assert info["subjects"] == ["logs.>", "ask.json", "plain.thread"]
-    assert info["commands"] == ["crash", "drain", "log_level", "refuse", "reindex", "reload"]
+    assert info["commands"] == ["cancel", "crash", "drain", "log_level", "refuse", "reindex", "reload"]
 
 
 async def test_an_agent_of_functions_works_like_a_class() -> None:
