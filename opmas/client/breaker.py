@@ -46,7 +46,7 @@ class Breaker:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Make one attempt inside; what it raises is judged, and goes on. Raises `CircuitOpen` when none may be made."""
+        """Make one attempt inside; an error is judged and goes on. Raises `CircuitOpen` when none may be made."""
         if self.is_open:
             raise self._refusal()
         probing = self._probing = self.state is CircuitState.HALF_OPEN

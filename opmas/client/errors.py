@@ -31,6 +31,7 @@ from opmas.wire.errors import (
     RateLimited,
     ServiceUnavailable,
     TooLarge,
+    Unauthorized,
     error_of,
 )
 from opmas.wire.invocation import AgentRunResponse
@@ -88,7 +89,7 @@ def _described(answer: httpx2.Response) -> OpmasError:
         where = f"{answer.status_code} of {answer.request.url.copy_with(query=None)}"
         return _kind(answer.status_code)(f"cannot use the answer {where}: is it OPMAS?")
     error = error_of(body)
-    if type(error) is OpmasError:  # a code that only HTTP knows
+    if type(error) in {OpmasError, Unauthorized}:  # a code that only HTTP knows, or 401, which is PermissionDenied too
         error = _kind(answer.status_code)(body.message, body.hint)
     error.code = body.code
     return error

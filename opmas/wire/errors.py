@@ -215,6 +215,7 @@ _BY_CODE: dict[str, type[OpmasError]] = {
     error.code: error
     for error in (
         InvalidRequest,
+        Unauthorized,
         PermissionDenied,
         NotFound,
         AgentNotFound,
