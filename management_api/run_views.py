@@ -91,9 +91,9 @@ def _details(row: ConfirmationRow) -> ConfirmationDetails:
     )
 
 
-def _metadata(run: RunRow) -> RunMetadata:
+def _metadata(run: RunRow) -> RunMetadata | None:
     took = run.ended_at - run.started_at if run.ended_at and run.started_at else None
-    return RunMetadata(
+    known = RunMetadata(
         started_at=run.started_at,
         completed_at=run.ended_at,
         duration_ms=round(took / timedelta(milliseconds=1)) if took is not None else None,
@@ -101,6 +101,7 @@ def _metadata(run: RunRow) -> RunMetadata:
         tokens_used=run.usage.total_tokens if run.usage else None,
         correlation_id=run.correlation_id or None,
     )
+    return known if known != RunMetadata() else None
 
 
 def _messages(run: RunRow) -> tuple[RunMessage, ...]:
