@@ -91,7 +91,7 @@ class _Desk:
         ]
 
     def _sessions(self) -> dict[tuple[str, str], tuple[str, str]]:
-        named = sorted({(new.workspace, new.session_id) for new in self.items if _is_id(new.session_id)})
+        named = sorted({(new.workspace, new.session_id) for new in self.items if is_session_id(new.session_id)})
         if not named:
             return {}
         query = (
@@ -156,7 +156,7 @@ class _Desk:
 
     def _session(self, new: NewRun) -> tuple[str, bool]:
         """Find the session to join, or name the one to begin."""
-        if new.session_id is not None and _is_id(new.session_id):
+        if new.session_id is not None and is_session_id(new.session_id):
             owner = self.sessions.get((new.workspace, new.session_id))
             if owner is None:
                 return new.session_id, False
@@ -208,7 +208,8 @@ class _Desk:
         self.draft, self.runs, self.begun, self.touched = Draft(), [], {}, {}
 
 
-def _is_id(text: str | None) -> bool:
+def is_session_id(text: str | None) -> bool:
+    """Say whether a caller may name a session so."""
     return text is not None and _SESSION_ID.fullmatch(text) is not None
 
 

@@ -130,6 +130,10 @@ class ApiStore(Database):
         await self._require_ready(doing)
         return await self._writer.write_each(doing, batch, item)
 
+    async def change(self, doing: str, act: Callable[[Connection], T | OpmasError]) -> T:
+        """Commit what `act` does by itself; an error that it returns is raised, and undoes nothing."""
+        return await self.do(doing, lambda on, _: [act(on)], None)
+
     async def look(self, doing: str, read: Callable[[Connection], T]) -> T:
         """Read in one transaction."""
         await self._require_ready(doing)
