@@ -4,7 +4,7 @@ What a handler raises is raised where the message was sent, so that a test fails
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,14 +12,16 @@ from pydantic import JsonValue
 
 from opmas.agent.author import Agent
 from opmas.agent.config import ConfigSource
+from opmas.agent.desk import Desk, RunResult
 from opmas.agent.environment import Environment
 from opmas.agent.handlers import call
 from opmas.agent.instance import Health, Instance
 from opmas.agent.message import Data, Message, encode
 from opmas.bus import MemoryBus
 from opmas.wire import subjects
-from opmas.wire.errors import DeadlineExceeded, error_of
+from opmas.wire.errors import DeadlineExceeded, InvalidRequest, TakesNoRuns, error_of
 from opmas.wire.messages import Command, Query, Response
+from opmas.wire.runs import Decision, RunLimits, Turn
 
 
 class _GivenConfig(ConfigSource):
@@ -54,6 +56,7 @@ class AgentHarness:
         self._source = _GivenConfig(config or {}, schema)
         self._timeout_s = timeout_s
         self._errors: list[Exception] = []
+        self._desk = Desk(agent_id, self.bus)
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
@@ -62,6 +65,7 @@ class AgentHarness:
         await self._tasks.__aenter__()
         try:
             async with asyncio.timeout(self._timeout_s):
+                await self._desk.open(self._tasks)
                 await self._instance.start(self.bus, self._tasks)
         except BaseException:
             await self._leave()
@@ -140,6 +144,66 @@ class AgentHarness:
             # The original, with its traceback, when it was the author's code that failed.
             raise self._errors.pop() if self._errors else error_of(response.error)
         return response.result
+
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    async def run(self, message: str, **given: Any) -> RunResult:
+        """Ask the agent; return when it has answered, or waits for a human. Takes what `begin` does."""
+        return await self.settled(await self.begin(message, **given))
+
+    async def begin(
+        self,
+        message: str,
+        *,
+        session: Sequence[Turn] = (),
+        files: dict[str, bytes] | None = None,
+        limits: RunLimits | None = None,
+        **given: Any,
+    ) -> str:
+        """Ask the agent and return the id of the run at once.
+
+        `session` is what was said before, `files` are contents by name; `given` are other fields of `RunInput`:
+        `params={...}`, `user_id="ann"`, `metadata={...}`.
+        """
+        if not self._instance.runs.takes_runs:
+            raise TakesNoRuns("the agent has no function marked @run")
+        return await self._desk.accept(message, history=tuple(session), files=files, limits=limits, **given)
+
+    async def settled(self, run_id: str) -> RunResult:
+        """Wait until a run has ended, or waits for a human."""
+        return await self._in_time(self._desk.settled(run_id), f"the run {run_id} has not ended")
+
+    async def reported(self, run_id: str, events: int) -> RunResult:
+        """Wait until so many events of a run were reported, `started` being the first."""
+        return await self._in_time(self._desk.reported(run_id, events), f"the run {run_id} has not come so far")
+
+    async def resume(
+        self, result: RunResult, *, confirmed: bool, arguments: dict[str, JsonValue] | None = None, note: str = ""
+    ) -> RunResult:
+        """Decide the confirmation that a run waits for; return what becomes of the run then."""
+        asked = result.confirmation
+        if asked is None:
+            raise InvalidRequest(f"cannot decide: the run is {result.status.value} and waits for nobody")
+        decision = Decision(
+            confirmation_id=asked.id,
+            confirmed=confirmed,
+            note=note,
+            arguments=asked.arguments if arguments is None else arguments,
+        )
+        await self._desk.decide(result.run_id, decision)
+        return await self.settled(result.run_id)
+
+    async def cancel(self, run_id: str) -> RunResult:
+        """Cancel a run under way; return how it ended."""
+        await self.command("cancel", {"run_id": run_id})
+        return await self.settled(run_id)
+
+    async def _in_time(self, waiting: Coroutine[Any, Any, RunResult], what: str) -> RunResult:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await waiting
+        except TimeoutError:
+            raise DeadlineExceeded(f"{what} after {self._timeout_s:g} s") from None
 
     async def reload(self, config: dict[str, JsonValue]) -> None:
         """Change the config as an operator would. Raises `InvalidRequest` when the schema refuses it."""

@@ -190,7 +190,7 @@ class HeldRun:
 
 def _last(end: RunEnd) -> bytes:
     """Encode the end of a run; an answer too long for one event stands in its chunks alone."""
-    event = RunEvent(kind=EventKind.END, end=end)
-    if len(event.encode()) > EVENT_BYTES:
-        event = RunEvent(kind=EventKind.END, end=end.model_copy(update={"content": ""}))
-    return encoded(event)
+    data = RunEvent(kind=EventKind.END, end=end).encode()
+    if len(data) <= EVENT_BYTES:
+        return data
+    return encoded(RunEvent(kind=EventKind.END, end=end.model_copy(update={"content": ""})))
