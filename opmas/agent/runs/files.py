@@ -13,6 +13,7 @@ from opmas.wire.runs import FilePiece, FilePieceRequest, FileRef
 _ANSWER_S = 10.0
 # The API may be restarting: seconds to wait before asking again.
 _PAUSES_S = (0.2, 1.0, 3.0)
+_FROM_THREAD_S = 300.0
 
 Fetch = Callable[[str, int], Coroutine[None, None, FilePiece]]
 
@@ -20,11 +21,12 @@ Fetch = Callable[[str, int], Coroutine[None, None, FilePiece]]
 class RunFile:
     """A file that came with a run."""
 
-    __slots__ = ("_fetch", "file_id", "name", "size", "type")
+    __slots__ = ("_fetch", "_loop", "file_id", "name", "size", "type")
 
     def __init__(self, ref: FileRef, fetch: Fetch) -> None:
         self.file_id, self.name, self.type, self.size = ref.file_id, ref.name, ref.type, ref.size
         self._fetch = fetch
+        self._loop = asyncio.get_running_loop()
 
     def __repr__(self) -> str:
         return f"RunFile({self.name!r}, {self.type}, {self.size} bytes)"
@@ -40,6 +42,10 @@ class RunFile:
     async def read(self) -> bytes:
         """Return the whole content."""
         return b"".join([piece async for piece in self.chunks()])
+
+    def read_from_thread(self) -> bytes:
+        """Do what `read` does, from a thread."""
+        return asyncio.run_coroutine_threadsafe(self.read(), self._loop).result(_FROM_THREAD_S)
 
 
 class Files:
