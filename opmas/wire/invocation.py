@@ -168,6 +168,13 @@ class SessionDetail(SessionView):
     messages: tuple[RunMessage, ...]
 
 
+class SessionMessages(Body):
+    """What was said in a session, oldest first: in the newest thousand of its runs, if it has more."""
+
+    messages: tuple[RunMessage, ...]
+    total: int
+
+
 class SessionList(Body):
     """Sessions, the most recently used first."""
 
@@ -197,6 +204,12 @@ class FileView(Body):
     name: str
     type: str
     size: int
+
+
+class FileList(Body):
+    """The stored files, in the order of the form that brought them."""
+
+    files: tuple[FileView, ...]
 
 
 class RunAuditEntry(Body):
