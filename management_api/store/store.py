@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from management_api.store.schema import KEYS
 from opmas.database import Branch, Database
-from opmas.database.faults import Deadlines, translated
+from opmas.database.faults import Deadlines
 from opmas.database.writer import Batch, Item, T
 from opmas.wire.errors import DatabaseUnavailable, OpmasError
 from opmas.wire.messages import now
@@ -137,9 +137,7 @@ class ApiStore(Database):
     async def look(self, doing: str, read: Callable[[Connection], T]) -> T:
         """Read in one transaction."""
         await self._require_ready(doing)
-        with translated(doing):
-            async with asyncio.timeout(self._deadlines.transaction), self._engine.connect() as connection:
-                return await connection.run_sync(read)
+        return await self._look(doing, read)
 
     async def _require_ready(self, doing: str) -> None:
         """Wait while it is not known yet whether the database is there; raises `DatabaseUnavailable` if it is not."""

@@ -5,15 +5,15 @@ next call finds it by itself when it is back. What the tables mean is the server
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import Row, Select, select, text
+from sqlalchemy import Connection, Engine, Row, Select, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from opmas.database import migrate
-from opmas.database.engine import dispose, make_engine
+from opmas.database.engine import direct, dispose, make_engine
 from opmas.database.faults import Deadlines, translated
 from opmas.database.migrate import Branch
 from opmas.database.writer import Change, T, Writer
@@ -28,7 +28,8 @@ class Database:
         self._url = url
         self._engine = engine
         self._deadlines = deadlines
-        self._writer = Writer(engine, deadlines)
+        self._direct = direct(engine, deadlines)
+        self._writer = Writer(engine, self._direct, deadlines)
         self._tasks = asyncio.TaskGroup()
 
     @classmethod
@@ -55,6 +56,8 @@ class Database:
             await self._tasks.__aexit__(None, None, None)
         finally:
             await dispose(self._engine, self._deadlines)
+            if self._direct is not None:
+                self._direct.dispose()
 
     async def migrate(self) -> None:
         """Bring the tables to this version's form; several servers may do so at once.
@@ -73,8 +76,22 @@ class Database:
         """Commit a change of the caller's own, grouped with others; see `Writer.write`."""
         return await self._writer.write(doing, change)
 
+    async def _look(self, doing: str, read: Callable[[Connection], T]) -> T:
+        """Do several reads in one transaction."""
+        with translated(doing):
+            async with asyncio.timeout(self._deadlines.transaction):
+                if self._direct is not None:
+                    return await asyncio.to_thread(_on, self._direct, read)
+                async with self._engine.connect() as connection:
+                    return await connection.run_sync(read)
+
     async def _read(self, doing: str, query: Select[Any]) -> Sequence[Row[Any]]:
         with translated(doing):
             async with asyncio.timeout(self._deadlines.transaction), self._engine.connect() as connection:
                 rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
         return rows
+
+
+def _on(engine: Engine, read: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        return read(connection)

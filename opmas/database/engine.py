@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -15,6 +15,9 @@ from opmas.wire.errors import InvalidRequest
 
 SCHEMA = "opmas"  # on PostgreSQL
 WRITES = "opmas_writes"  # the execution option that marks a transaction which will write
+
+# sqlite3's own implicit BEGIN comes too late for reads and too weak for writes.
+_CONNECT: dict[str, Any] = {"isolation_level": None}
 
 _HINT = "set OPMAS_DATABASE__URL to sqlite:///path/to/file or postgresql://user:password@host/database"
 
@@ -36,6 +39,24 @@ def make_engine(
             return _postgresql(parsed, pool, deadlines, program)
         case other:
             raise InvalidRequest(f"cannot use the database URL: OPMAS does not speak {other}", _HINT)
+
+
+def direct(engine: AsyncEngine, deadlines: Deadlines) -> Engine | None:
+    """Make an engine for threads that works on the same SQLite file without a hop between threads per statement.
+
+    A transaction then costs one hop instead of some thirty (measured: a third of the time). None for PostgreSQL, whose
+    driver needs no threads.
+    """
+    if engine.dialect.name != "sqlite":
+        return None
+    same = create_engine(
+        engine.url.set(drivername="sqlite"),
+        connect_args={**_CONNECT, "timeout": deadlines.connect, "check_same_thread": False},
+        pool_timeout=deadlines.connect,
+    )
+    event.listen(same, "connect", _make_durable)
+    event.listen(same, "begin", _begin)
+    return same
 
 
 async def dispose(engine: AsyncEngine, deadlines: Deadlines) -> None:
@@ -61,8 +82,7 @@ def _sqlite(url: URL, pool: dict[str, Any], deadlines: Deadlines) -> AsyncEngine
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
-        # No isolation level: sqlite3's own implicit BEGIN comes too late for reads and too weak for writes.
-        connect_args={"isolation_level": None, "timeout": deadlines.connect},
+        connect_args={**_CONNECT, "timeout": deadlines.connect},
         **pool,
     )
     event.listen(engine.sync_engine, "connect", _make_durable)

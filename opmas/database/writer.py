@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from opmas.database.engine import WRITES
@@ -58,8 +58,9 @@ class _Entry:
 class Writer:
     """The one place that writes: a queue of changes and the task that commits them, in the order they came."""
 
-    def __init__(self, engine: AsyncEngine, deadlines: Deadlines) -> None:
+    def __init__(self, engine: AsyncEngine, direct: Engine | None, deadlines: Deadlines) -> None:
         self._engine = engine.execution_options(**{WRITES: True})
+        self._direct = None if direct is None else direct.execution_options(**{WRITES: True})
         self._deadlines = deadlines
         self._queue: deque[_Entry] = deque()
         self._wake = asyncio.Event()
@@ -127,13 +128,28 @@ class Writer:
                 entry.resolve(result)
 
     async def _transact(self, group: list[_Entry]) -> list[Any]:
-        async with asyncio.timeout(self._deadlines.transaction), self._engine.begin() as connection:
-            results: dict[_Entry, Any] = {}
-            for entry in group:
-                if entry.change is not None:
-                    results[entry] = await entry.change(connection)
-                elif entry.batch is not None and entry not in results:
-                    alike = [other for other in group if other.batch is entry.batch]
-                    each = await connection.run_sync(entry.batch, [other.item for other in alike])
-                    results.update(zip(alike, each, strict=True))
-            return [results[entry] for entry in group]
+        async with asyncio.timeout(self._deadlines.transaction):
+            if self._direct is not None and all(entry.change is None for entry in group):
+                return await asyncio.to_thread(_transact_directly, self._direct, group)
+            async with self._engine.begin() as connection:
+                results: dict[_Entry, Any] = {}
+                for entry in group:
+                    if entry.change is not None:
+                        results[entry] = await entry.change(connection)
+                    elif entry.batch is not None and entry not in results:
+                        results.update(await connection.run_sync(_batched, entry.batch, group))
+                return [results[entry] for entry in group]
+
+
+def _transact_directly(engine: Engine, group: list[_Entry]) -> list[Any]:
+    with engine.begin() as connection:
+        results: dict[_Entry, Any] = {}
+        for entry in group:
+            if entry.batch is not None and entry not in results:
+                results.update(_batched(connection, entry.batch, group))
+        return [results[entry] for entry in group]
+
+
+def _batched(connection: Connection, batch: Batch[Any, Any], group: list[_Entry]) -> dict[_Entry, Any]:
+    alike = [entry for entry in group if entry.batch is batch]
+    return dict(zip(alike, batch(connection, [entry.item for entry in alike]), strict=True))
