@@ -5,6 +5,7 @@ ids of sessions and users carry the workspace: in its store and its memories, te
 """
 
 import os
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel, JsonValue
@@ -37,11 +38,12 @@ class AgnoAgent(Agent):
     async def start(self) -> None:
         """Give the work a store, if it shall have one and has none."""
         if os.environ.get("OPMAS_AGNO_STORE") == "sqlite" and getattr(self.work, "db", None) is None:
-            if self.data_dir is None:
+            folder = os.environ.get("OPMAS_DATA_DIR")
+            if not folder:
                 raise InvalidRequest("cannot open Agno's store: OPMAS_DATA_DIR is not set", "The manager sets it.")
             from opmas.agent.agno.store import open_store  # noqa: PLC0415 - brings SQLAlchemy, which few agents need
 
-            self.work.db = open_store(self.data_dir / "agno.db")
+            self.work.db = open_store(Path(folder) / "agno.db")
             # A store without the history in the context would make the agent forget what it was told before.
             self.work.add_history_to_context = True
 
@@ -148,13 +150,12 @@ def _used(ctx: RunContext) -> dict[str, Any]:
 
 
 def _answer(ctx: RunContext, content: Any) -> str | None:
-    """What the run ends with: the text, and structured content as data."""
+    """What the run ends with beside what was streamed: structured content as data, and text that came in one piece."""
     if isinstance(content, BaseModel):
         content = content.model_dump(mode="json")
     if isinstance(content, dict):
         ctx.data.update(content)
-        return None
-    return content if isinstance(content, str) else None
+    return content if isinstance(content, str) and not ctx.content else None
 
 
 def _text(value: object) -> str | None:
