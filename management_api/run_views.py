@@ -20,6 +20,7 @@ from opmas.wire.invocation import (
     RunMessage,
     RunMetadata,
     RunSummary,
+    SessionDetail,
     SessionView,
     StreamEvent,
 )
@@ -206,6 +207,15 @@ def session_view(row: SessionRow) -> SessionView:
 def turn_view(turn: Turn) -> RunMessage:
     """Show one message of a session."""
     return RunMessage(role=turn.role, content=turn.content, timestamp=turn.time)
+
+
+def markdown(session: SessionDetail) -> str:
+    """Write a session down for people."""
+    head = f"# {session.title}\n\nSession {session.session_id} with {session.agent_id}, {session.created_at:%Y-%m-%d}\n"
+    said = (
+        f"\n## {turn.role}, {turn.timestamp:%Y-%m-%d %H:%M:%S} UTC\n\n{turn.content}\n" for turn in session.messages
+    )
+    return head + "".join(said)
 
 
 def file_view(row: FileRow) -> FileView:
