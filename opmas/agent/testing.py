@@ -178,7 +178,7 @@ class AgentHarness:
         return await self._in_time(self._desk.reported(run_id, events), f"the run {run_id} has not come so far")
 
     async def resume(
-        self, result: RunResult, *, confirmed: bool, arguments: dict[str, JsonValue] | None = None, note: str = ""
+        self, result: RunResult, *, confirmed: bool, arguments: dict[str, Any] | None = None, note: str = ""
     ) -> RunResult:
         """Decide the confirmation that a run waits for; return what becomes of the run then."""
         asked = result.confirmation
