@@ -5,9 +5,9 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import cycle
 
 from tests.node import Document, Node
 
@@ -41,12 +41,12 @@ class Asked:
 class Line:
     """A connection to the API that is made again after each failure."""
 
-    def __init__(self, node: Node) -> None:
-        self._port = int(node.environment["OPMAS_API__PORT"])
+    def __init__(self, node: Node, port: int = 0) -> None:
+        self._port = port or int(node.environment["OPMAS_API__PORT"])
         self._token = node.token
         self._connection: http.client.HTTPConnection | None = None
 
-    def ask(self, method: str, path: str, body: Document | None = None, **headers: Any) -> http.client.HTTPResponse:
+    def ask(self, method: str, path: str, body: Document | None = None, **headers: str) -> http.client.HTTPResponse:
         """Send a request and return the answer, its body not yet read; raises OSError or HTTPException."""
         if self._connection is None:
             self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_SILENCE_S)
@@ -80,9 +80,8 @@ class Line:
 
     def stream(self, path: str, after: int) -> Iterator[tuple[int, Document]]:
         """Yield what a stream shows after an id, until it ends or breaks off."""
-        last = {"Last_Event_ID": str(after)} if after else {}
         try:
-            answer = self.ask("GET", path, Accept="text/event-stream", **last)
+            answer = self.ask("GET", path, Accept="text/event-stream", Last_Event_ID=str(after))
             if answer.status != 200:
                 return
             number = 0
@@ -104,9 +103,11 @@ class Line:
 
 
 class Callers:
-    """Some threads that share a list of requests, none of them sent before its time."""
+    """Some threads that share a list of requests, none of them sent before its time; each calls one of the ports."""
 
-    def __init__(self, node: Node, agent_id: str, asked: list[Asked], threads: int, seconds: float) -> None:
+    def __init__(
+        self, node: Node, agent_id: str, asked: list[Asked], threads: int, seconds: float, ports: Sequence[int] = (0,)
+    ) -> None:
         self._node = node
         self._path = f"/api/v1/agents/{agent_id}/runs"
         self._asked = asked
@@ -114,7 +115,10 @@ class Callers:
         self._next = iter(range(len(asked)))
         self._lock = threading.Lock()
         self._began = time.monotonic()
-        self._threads = [threading.Thread(target=self._call, name=f"caller {each}") for each in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._call, args=(port,), name=f"caller {number}")
+            for number, port in zip(range(threads), cycle(ports), strict=False)
+        ]
 
     def start(self) -> None:
         """Begin."""
@@ -131,8 +135,8 @@ class Callers:
         for thread in self._threads:
             thread.join()
 
-    def _call(self) -> None:
-        line = Line(self._node)
+    def _call(self, port: int) -> None:
+        line = Line(self._node, port)
         while (number := self._take()) is not None:
             time.sleep(max(0.0, self._began + self._due[number] - time.monotonic()))
             asked = self._asked[number]

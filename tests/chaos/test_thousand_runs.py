@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from tests.chaos import record
 from tests.chaos.callers import Asked, Callers, Line, requests
 from tests.chaos.record import Recorded
-from tests.chaos.torment import Tormentor, frozen
+from tests.chaos.second import SecondApi
+from tests.chaos.torment import Tormentor, frozen, victims_of
 from tests.node import Node, until, write_package
 
 SEED = int(os.environ.get("OPMAS_CHAOS_SEED", "2026"))
@@ -51,10 +53,10 @@ SCRIBE = """
 """
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    """A node with the scribe, whose leases are short so that verdicts come soon; nothing is left of it."""
-    one = Node(tmp_path, OPMAS_RUNS__LEASE_S=str(LEASE_S))
+@contextmanager
+def serving(root: Path, **settings: str) -> Iterator[Node]:
+    """Run a node with the scribe, whose leases are short so that verdicts come soon; nothing is left of it."""
+    one = Node(root, OPMAS_RUNS__LEASE_S=str(LEASE_S), **settings)
     restart = {"max_attempts": 1000, "delay": "100ms", "max_delay": "500ms"}
     write_package(one.packages, "scribe", SCRIBE, replicas=REPLICAS, restart=restart, heartbeat={"interval": 1})
     try:
@@ -64,13 +66,33 @@ def node(tmp_path: Path) -> Iterator[Node]:
         one.close()
 
 
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with serving(tmp_path) as one:
+        yield one
+
+
 def test_a_thousand_runs_reach_one_truthful_end_each_whatever_is_killed_or_frozen(node: Node) -> None:
-    print(f"OPMAS_CHAOS_SEED={SEED}")  # noqa: T201 - shown when the test fails
     dice = random.Random(SEED)  # noqa: S311 - the same blows every time, no secret
     asked = requests(1000, dice)
-    tormentor = Tormentor(node, "scribe", REPLICAS, dice, LEASE_S)
-    callers = Callers(node, "scribe", asked, threads=24, seconds=SPREAD_S)
+    tormentor = Tormentor(victims_of(node, "scribe", REPLICAS), dice, LEASE_S)
 
+    torment(node, asked, tormentor, Callers(node, "scribe", asked, threads=24, seconds=SPREAD_S))
+
+
+def test_runs_of_two_apis_on_one_postgresql_end_as_truthfully(tmp_path: Path, postgres_url: str) -> None:
+    dice = random.Random(SEED + 1)  # noqa: S311 - as above
+    asked = requests(200, dice)
+    with serving(tmp_path, OPMAS_DATABASE__URL=postgres_url) as node, SecondApi(node) as second:
+        tormentor = Tormentor(victims_of(node, "scribe", REPLICAS) | {"second api": second.pid}, dice, LEASE_S)
+        ports = (int(node.environment["OPMAS_API__PORT"]), second.port)
+
+        torment(node, asked, tormentor, Callers(node, "scribe", asked, 12, SPREAD_S / 3, ports))
+
+
+def torment(node: Node, asked: list[Asked], tormentor: Tormentor, callers: Callers) -> None:
+    """Let the callers call while the tormentor strikes; then every run must have its one truthful end."""
+    print(f"OPMAS_CHAOS_SEED={SEED}")  # noqa: T201 - shown when the test fails
     callers.start()
     try:
         tormentor.torment(enough=callers.are_done)

@@ -5,9 +5,10 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -31,33 +32,27 @@ class Blow:
 
 
 class Tormentor:
-    """Strikes each kind of process in turn, with SIGKILL or with SIGSTOP and SIGCONT, and remembers it."""
+    """Strikes each of its victims in turn, with SIGKILL or with SIGSTOP and SIGCONT, and remembers it.
 
-    def __init__(self, node: Node, agent_id: str, replicas: int, dice: random.Random, lease_s: float) -> None:
-        self.node = node
+    Victims are names, each with a function that finds its pid now, 0 while it has none.
+    """
+
+    def __init__(self, victims: Mapping[str, Callable[[], int]], dice: random.Random, lease_s: float) -> None:
         self.blows: list[Blow] = []
-        self._agent_id = agent_id
-        self._replicas = replicas
+        self._victims = victims
         self._dice = dice
         self._lease_s = lease_s
 
     def torment(self, enough: Callable[[], bool]) -> None:
         """Go on until it is enough."""
-        for victim in cycle(("instance", "nats-server", "instance", "api", "instance", "manager")):
+        for name, find in cycle(self._victims.items()):
             if enough():
                 return
-            name, pid = self._choose(victim)
             if self._dice.random() < 0.5:
-                self._kill(name, pid)
+                self._kill(name, find())
             else:
-                self._freeze(name, pid)
+                self._freeze(name, find())
             time.sleep(self._dice.uniform(0.1, 0.8))  # the chance that others act before the next blow
-
-    def _choose(self, victim: str) -> tuple[str, int]:
-        if victim != "instance":
-            return victim, self.node.pid(victim)
-        ordinal = self._dice.randrange(self._replicas)
-        return f"{self._agent_id}-{ordinal}", instance_pid(self.node, self._agent_id, ordinal)
 
     def _kill(self, name: str, pid: int) -> None:
         now = time.time()
@@ -76,6 +71,16 @@ class Tormentor:
     def during(self, since: float, until: float) -> list[Blow]:
         """Return the blows of that time."""
         return [blow for blow in self.blows if blow.since <= until and blow.until >= since]
+
+
+def victims_of(node: Node, agent_id: str, replicas: int) -> dict[str, Callable[[], int]]:
+    """Name what carries the agent's runs on a node, a server after each instance."""
+    servers = cycle(("nats-server", "api", "manager"))
+    found: dict[str, Callable[[], int]] = {}
+    for ordinal, server in zip(range(replicas), servers, strict=False):
+        found[f"{agent_id}-{ordinal}"] = partial(instance_pid, node, agent_id, ordinal)
+        found[server] = partial(node.pid, server)
+    return found
 
 
 def instance_pid(node: Node, agent_id: str, ordinal: int) -> int:
