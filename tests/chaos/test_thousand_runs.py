@@ -56,7 +56,7 @@ SCRIBE = """
 @contextmanager
 def serving(root: Path, **settings: str) -> Iterator[Node]:
     """Run a node with the scribe, whose leases are short so that verdicts come soon; nothing is left of it."""
-    one = Node(root, OPMAS_RUNS__LEASE_S=str(LEASE_S), **settings)
+    one = Node(root, **(settings | {"OPMAS_RUNS__LEASE_S": str(LEASE_S)}))
     restart = {"max_attempts": 1000, "delay": "100ms", "max_delay": "500ms"}
     write_package(one.packages, "scribe", SCRIBE, replicas=REPLICAS, restart=restart, heartbeat={"interval": 1})
     try:
