@@ -1,16 +1,15 @@
-"""The whole life of an instance, lived several times in a template before it forks any.
+"""The whole life of an instance with its first run, lived several times in a template before it forks any.
 
 What Python and the libraries keep of a first time (attribute lookups, specialised bytecode, regular expressions, lazily
 built classes) is then made once and shared by all forks; made in the fork, it costs each of them 1.5 MB. The bus it
-connects to is an impostor on the loopback interface, just good enough for one connection. Leaves no thread, descriptor,
-module or file behind.
+connects to is an impostor on the loopback interface, just good enough for one connection and one run. Leaves no thread,
+descriptor, module or file behind.
 """
 
 import asyncio
 import gc
 import logging
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +21,8 @@ import nkeys  # type: ignore[import-untyped]
 
 from opmas.agent.environment import Environment
 from opmas.agent.runtime import live
+from opmas.wire import subjects
+from opmas.wire.runs import Assignment, Claimed, Frame, FrameReply, RunInput
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,29 @@ _DEADLINE_S = 20.0
 
 _AGENT_ID = "rehearsal"
 _DRAIN = b'{"command":"drain","agent_id":"rehearsal"}'
+_SOURCE = """\
+from opmas.agent import Agent
+agent = Agent()
+
+@agent.run
+async def answer(ctx):
+    await ctx.send("re")
+    async with ctx.tool("tool", {"text": "x"}) as call:
+        call.result = "x"
+    ctx.usage(model="m", total_tokens=1)
+    return "rehearsed"
+"""
+_ASSIGNED = Claimed(
+    assignments=(
+        Assignment(
+            run_id="rehearsal",
+            epoch=1,
+            next_seq=1,
+            lease_s=30.0,
+            input=RunInput(message="hello", workspace_id="w", user_id="u", session_id="s", correlation_id="c"),
+        ),
+    )
+).encode()
 _INFO = (
     b'INFO {"server_id":"R","version":"2.12.0","proto":1,"host":"127.0.0.1","port":4222,"headers":true,'
     b'"max_payload":1048576,"client_id":1,"auth_required":true,"nonce":"cmVoZWFyc2Fs"}\r\n'
@@ -46,7 +70,7 @@ rehearsal.of.nobody
 """
 
 
-def rehearse(source: str = "from opmas.agent import Agent\nagent = Agent()\n", runtime: str = "python") -> None:
+def rehearse(source: str = _SOURCE, runtime: str = "python") -> None:
     """Live as the agent in `source`. A failure costs memory, no more, and is logged."""
     # Full of names that only imports look up; each would be written to once more when a fork puts another in its place.
     sys._clear_type_cache()
@@ -127,15 +151,50 @@ async def _live_once(folder: Path, runtime: str) -> int:
 
 
 async def _pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Be a NATS server to one client; at its first heartbeat tell it to drain."""
-    writer.write(_INFO)
-    command = b""
-    while line := await reader.readline():
-        if line.startswith(b"PING"):
-            writer.write(b"PONG\r\n")
-        elif line.startswith(b"SUB") and b".command" in line:
-            command = line.split()[-1]
-        elif re.match(rb"H?PUB \S+\.status", line) and command:
-            writer.write(b"MSG agent.rehearsal.command %b %d\r\n%b\r\n" % (command, len(_DRAIN), _DRAIN))
-            command = b""
-    writer.close()
+    await _Impostor(writer).serve(reader)
+
+
+class _Impostor:
+    """A NATS server to one client, with an API behind it that has one run to give away.
+
+    When that has ended, or when the first heartbeat says that the agent takes none, it is told to drain.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._sids: dict[bytes, bytes] = {}
+        self._work = [_ASSIGNED]
+
+    async def serve(self, reader: asyncio.StreamReader) -> None:
+        """Answer until the client goes."""
+        self._writer.write(_INFO)
+        while line := await reader.readline():
+            verb, *words = line.split()
+            if verb == b"PING":
+                self._writer.write(b"PONG\r\n")
+            elif verb == b"SUB":
+                self._sids[words[0]] = words[-1]
+            elif verb in (b"PUB", b"HPUB"):
+                body = (await reader.readexactly(int(words[-1]) + 2))[:-2]
+                self._take(words[0], words[1], body[int(words[-2]) :] if verb == b"HPUB" else body)
+        self._writer.close()
+
+    def _take(self, subject: bytes, reply: bytes, body: bytes) -> None:
+        match subject.split(b".")[2]:
+            case b"claim":
+                self._send(reply, self._work.pop() if self._work else Claimed().encode())
+            case b"event":
+                frame = Frame.model_validate_json(body)
+                self._send(reply, FrameReply(seq=frame.first_seq + len(frame.events) - 1).encode())
+                if any(event.end for event in frame.events):
+                    self._drain()
+            case b"status" if b'"takes_runs":false' in body:
+                self._drain()
+
+    def _drain(self) -> None:
+        self._send(subjects.command(_AGENT_ID).encode(), _DRAIN)
+
+    def _send(self, subject: bytes, body: bytes) -> None:
+        # A request is answered to an inbox, which is subscribed to with a wildcard at its end.
+        sid = self._sids.get(subject) or self._sids[subject.rpartition(b".")[0] + b".*"]
+        self._writer.write(b"MSG %b %b %d\r\n%b\r\n" % (subject, sid, len(body), body))
