@@ -170,4 +170,5 @@ class Instance:
             last_exit=self.last_exit,
             reason=self.reason,
             next_retry_at=self.next_retry_at,
+            takes_runs=self.report.takes_runs if self.report is not None else None,
         )

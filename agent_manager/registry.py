@@ -17,6 +17,7 @@ from agent_manager.process.slot import Slot
 from agent_manager.store.rows import AgentRow
 from opmas.wire.errors import AgentNotFound, PackageInvalid
 from opmas.wire.manifest import Manifest
+from opmas.wire.runs import RunSpec
 from opmas.wire.status import AgentStatus, Desired
 from opmas.wire.views import Access, AgentView, Cause
 
@@ -120,6 +121,7 @@ class AgentRecord:
     def view(self) -> AgentView:
         """What the world sees of it."""
         row = self.row
+        manifest = self.package.manifest if self.package is not None else None
         return AgentView(
             id=row.id,
             name=row.name,
@@ -136,6 +138,7 @@ class AgentRecord:
             labels=row.labels,
             access=Access.model_validate(row.access),
             instances=tuple(instance.view() for instance in self.ordered()),
+            runs=manifest.run_spec() if manifest is not None else RunSpec(),
             reason=self.reason,
             next_retry_at=self.next_retry_at(),
             created_at=row.created_at,

@@ -8,11 +8,13 @@ from opmas.wire.manifest.environment import merge_environment, needs_new_interpr
 from opmas.wire.manifest.model import Manifest
 from opmas.wire.manifest.parsing import parse_manifest
 from opmas.wire.manifest.permissions import covers, refused_subjects
+from opmas.wire.manifest.runs import AgnoStore
 from opmas.wire.manifest.schema import manifest_schema
 from opmas.wire.manifest.sections import DependencyCondition, OnHang, RestartCondition, Runtime, Watch
 from opmas.wire.manifest.venv import Isolation
 
 __all__ = [
+    "AgnoStore",
     "DependencyCondition",
     "Isolation",
     "Manifest",

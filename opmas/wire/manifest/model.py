@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StrictBo
 from opmas.wire.ids import RESERVED_IDS, is_agent_id
 from opmas.wire.manifest.environment import Environment
 from opmas.wire.manifest.quantities import Duration, PositiveDuration, whole
+from opmas.wire.manifest.runs import AgnoStore, ModelName, RunLimitsSpec
 from opmas.wire.manifest.sections import (
     AccessSpec,
     ConfigSpec,
@@ -30,6 +31,7 @@ from opmas.wire.manifest.sections import (
     contradiction,
 )
 from opmas.wire.manifest.venv import Isolation, Requirements, RequirementSpec
+from opmas.wire.runs import OnLost, RunLimits, RunSpec, SessionRuns
 
 StopSignal = Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"]
 
@@ -117,6 +119,18 @@ class Manifest(Section):
     """How long after `stop_signal` it is killed."""
     heartbeat: Heartbeat = Heartbeat()
     on_hang: OnHang = OnHang.RESTART
+    max_runs: Annotated[int, whole(1, 1000)] = 8
+    """Runs at a time, of each instance."""
+    on_lost: OnLost = OnLost.NEVER_STARTED
+    """When an instance is lost: never_started gives another one only what had not started yet, the rest is
+    `interrupted`; retry calls the handler again, three times in all: for handlers that may be called twice."""
+    session_runs: SessionRuns = SessionRuns.ENQUEUE
+    """A run whose session has another one under way: enqueue it, reject it, or interrupt the other."""
+    run_limits: RunLimitsSpec = RunLimitsSpec()
+    models: tuple[ModelName, ...] = ()
+    """Names of models it may use, each defined under `models` in config/agent_manager.yaml."""
+    agno_store: AgnoStore = AgnoStore.NONE
+    """Where an Agno agent that has no store keeps its sessions: none, or sqlite, a file of its own."""
     resources: Resources = Resources()
     logging: Logging = Logging()
     watch: WatchSpec = None
@@ -161,8 +175,23 @@ class Manifest(Section):
             raise contradiction("", "needs an entrypoint (entrypoint: agent.py:Name) or a command (command: ./program)")
         if self.preload and self.runtime is Runtime.EXEC:
             raise contradiction("preload", "has no effect on a command: remove it")
+        if self.agno_store is not AgnoStore.NONE and self.runtime is not Runtime.AGNO:
+            raise contradiction("agno_store", "has an effect with runtime: agno only: remove it, or use that runtime")
         if self.isolation is Isolation.NONE and "dependencies" in self.model_fields_set:
             raise contradiction("dependencies", "are installed into a venv only: add isolation: venv, or remove them")
         if self.name in self.depends_on:
             raise contradiction(f"depends_on.{self.name}", "is the agent itself: remove it")
         return self
+
+    def run_spec(self) -> RunSpec:
+        """Say how the agent takes runs, for whoever accepts them."""
+        limits = self.run_limits
+        return RunSpec(
+            max_runs=self.max_runs,
+            queue=limits.queue,
+            on_lost=self.on_lost,
+            session_runs=self.session_runs,
+            start_within_s=limits.start_within,
+            confirm_within_s=limits.confirm_within,
+            limits=RunLimits(wall_time_s=limits.wall_time, tokens=limits.tokens, tool_calls=limits.tool_calls),
+        )

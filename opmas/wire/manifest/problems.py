@@ -12,9 +12,6 @@ from opmas.wire.manifest.document import Document, Path
 
 # Known fields that nothing enforces yet: accepting them would promise what is not done.
 NOT_YET = {
-    "max_runs",
-    "models",
-    "on_lost",
     "resources.reservations",
     "resources.limits.cpus",
     "resources.limits.gpus",

@@ -5,7 +5,7 @@ Only types live here; which field takes which, and its default, stands in the mo
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -56,15 +56,29 @@ def size_bytes(value: object) -> int:
 
 def whole(minimum: int, maximum: int) -> BeforeValidator:
     """Accept a whole number between two bounds, both included."""
+    return BeforeValidator(
+        lambda value: _within(value, minimum, maximum), json_schema_input_type=_number(minimum, maximum)
+    )
 
-    def check(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise ValueError(f"must be a whole number ≥ {minimum}, got {value!r}")
-        if value > maximum:
-            raise ValueError(f"must be a whole number ≤ {maximum}, got {value!r}")
-        return value
 
-    return BeforeValidator(check, json_schema_input_type=Annotated[int, Field(ge=minimum, le=maximum)])
+def whole_or_none(minimum: int, maximum: int) -> BeforeValidator:
+    """Accept a whole number between two bounds, or `none` for as many as may be."""
+    return BeforeValidator(
+        lambda value: None if value is None or value == "none" else _within(value, minimum, maximum),
+        json_schema_input_type=_number(minimum, maximum) | Literal["none"] | None,
+    )
+
+
+def _within(value: object, minimum: int, maximum: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"must be a whole number ≥ {minimum}, got {value!r}")
+    if value > maximum:
+        raise ValueError(f"must be a whole number ≤ {maximum}, got {value!r}")
+    return value
+
+
+def _number(minimum: int, maximum: int) -> Any:
+    return Annotated[int, Field(ge=minimum, le=maximum)]
 
 
 _DURATION_SCHEMA = {

@@ -3,7 +3,16 @@
 import pytest
 
 from opmas.wire.errors import PackageInvalid
-from opmas.wire.manifest import DependencyCondition, Manifest, OnHang, RestartCondition, Runtime, parse_manifest
+from opmas.wire.manifest import (
+    AgnoStore,
+    DependencyCondition,
+    Manifest,
+    OnHang,
+    RestartCondition,
+    Runtime,
+    parse_manifest,
+)
+from opmas.wire.runs import OnLost, RunLimits, RunSpec, SessionRuns
 
 MINIMAL = "name: echo\nentrypoint: agent.py\n"
 
@@ -99,6 +108,30 @@ def test_the_short_forms_mean_what_the_long_ones_do() -> None:
     assert manifest.environment == {"A": "1=2", "HOME": None, "B": ""}
 
 
+def test_what_a_manifest_says_of_runs_becomes_what_the_api_is_told() -> None:
+    said = with_fields(
+        "max_runs: 2\non_lost: retry\nsession_runs: reject\n"
+        "run_limits: {queue: 5, start_within: 1m, confirm_within: 1h, wall_time: 30s, tokens: 9000, tool_calls: none}\n"
+    )
+
+    assert parse(MINIMAL).run_spec() == RunSpec()
+    assert said.run_spec() == RunSpec(
+        max_runs=2,
+        queue=5,
+        on_lost=OnLost.RETRY,
+        session_runs=SessionRuns.REJECT,
+        start_within_s=60,
+        confirm_within_s=3600,
+        limits=RunLimits(wall_time_s=30, tokens=9000),
+    )
+
+
+def test_an_agno_agent_may_have_models_and_a_store() -> None:
+    manifest = parse("name: echo\nruntime: agno\nmodels: [fast, default]\nagno_store: sqlite\n")
+
+    assert (manifest.models, manifest.agno_store) == (("fast", "default"), AgnoStore.SQLITE)
+
+
 def test_an_agno_agent_needs_no_entrypoint() -> None:
     assert parse("name: echo\nruntime: agno\n").entrypoint == "agent.py:agent"
 
@@ -147,6 +180,15 @@ def test_a_manifest_cannot_be_changed() -> None:
         ("watch: {pats: [a]}", "3:9: unknown key 'pats' in watch (did you mean 'paths'?)"),
         ("resources: {limits: {cpus: 2}}", "3:22: 'resources.limits.cpus' is not supported yet: remove it"),
         ("resources: {reservations: {}}", "3:13: 'resources.reservations' is not supported yet: remove it"),
+        ("max_runs: 0", "3:11: max_runs must be a whole number ≥ 1, got 0"),
+        ("max_runs: 1001", "3:11: max_runs must be a whole number ≤ 1000, got 1001"),
+        ("on_lost: rerty", "3:10: on_lost must be 'never_started' or 'retry', got 'rerty' (did you mean 'retry'?)"),
+        ("session_runs: queue", "3:15: session_runs must be 'enqueue', 'reject' or 'interrupt', got 'queue'"),
+        ("run_limits: {wall_tme: 1m}", "3:14: unknown key 'wall_tme' in run_limits (did you mean 'wall_time'?)"),
+        ("run_limits: {tokens: 0}", "3:22: run_limits.tokens must be a whole number ≥ 1, got 0"),
+        ("run_limits: {tool_calls: few}", "3:26: run_limits.tool_calls must be a whole number ≥ 1, got 'few'"),
+        ("models: fast", "3:9: models must be a list, got 'fast'"),
+        ("agno_store: sqlite", "3:13: agno_store has an effect with runtime: agno only: remove it, or use that"),
         ("resources: {limits: {cpu_time: 1ms}}", "3:32: resources.limits.cpu_time must be at least 1, got "),
         ("capabilities: echo", "3:15: capabilities must be a list, got 'echo'"),
         ("skills: [{name: Echo}]", "3:10: skills[0].id is missing: add it"),
