@@ -12,46 +12,16 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agno.agent import Agent
-from agno.models.base import Model
-from agno.models.utils import get_model
+from arithmetic import calculate
+from notes import delete_notes, list_notes, take_note
 
-from opmas.agent.offline import OfflineModel
-from opmas.wire.errors import InvalidRequest, PermissionDenied
-
-OFFLINE = "offline"
+from opmas.agent.models import resolve
 
 
 def config() -> dict[str, Any]:
     """Read the config that the manager wrote for this agent; by hand, without a manager, there is none."""
     path = os.environ.get("OPMAS_CONFIG")
     return dict(json.loads(Path(path).read_text())["config"]) if path else {}
-
-
-def choose_model(name: str) -> Model:
-    """Make the model called `provider:id`. Raises an error that says what is missing: its library or its key."""
-    if name == OFFLINE:
-        return OfflineModel()
-    try:
-        model = get_model(name)
-        assert model is not None  # noqa: S101 - only for no name at all
-        make_client = getattr(model, "get_client", None)
-        if make_client is not None:
-            make_client()  # most providers look for their key here and not before
-    except ImportError as error:
-        raise InvalidRequest(
-            f"cannot use the model {name!r}: {error}",
-            f"Install the library of {name.partition(':')[0]} in the Python that runs OPMAS, or set model: offline.",
-        ) from error
-    except ValueError as error:
-        raise InvalidRequest(
-            f"cannot use the model {name!r}: {error}", "Write provider:id, as Agno names them."
-        ) from error
-    except Exception as error:  # each provider has its own class for a missing key, and all mean the same to the reader
-        raise PermissionDenied(
-            f"cannot use the model {name!r}: {error}",
-            "Set the key in the environment of `opmas up` and name it under `environment` in agent.yaml.",
-        ) from error
-    return model
 
 
 def tell_time(timezone: str = "UTC") -> str:
@@ -67,10 +37,10 @@ def build(settings: dict[str, Any]) -> Agent:
     return Agent(
         id="assistant",
         name="Assistant",
-        description="Answers in sentences; can tell the time",
-        model=choose_model(settings.get("model", OFFLINE)),
+        description="Answers in sentences; tells the time, does sums and keeps notes",
+        model=resolve(settings.get("model", "")),
         instructions=settings.get("instructions"),
-        tools=[tell_time],
+        tools=[tell_time, calculate, take_note, list_notes, delete_notes],
         telemetry=False,
     )
 
