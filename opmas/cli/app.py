@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError
 from opmas import __version__
 from opmas.cli.failure import Exit, Failure
 
-_RUN, _AGENTS, _AUTHOR = "Run OPMAS", "Agents", "Write packages"
+_RUN, _AGENTS, _ASK, _AUTHOR = "Run OPMAS", "Agents", "Ask agents", "Write packages"
 
 _VERBS = (
     (_RUN, "up", "up:up", "Start NATS, a manager and the API here, and keep them running."),
@@ -41,6 +41,9 @@ _VERBS = (
     (_AGENTS, "register", "registration:register", "Make an agent of a package on disk."),
     (_AGENTS, "delete", "registration:delete", "Stop agents and forget them."),
     (_AGENTS, "sync", "registration:sync", "Make agents like the packages on disk."),
+    (_ASK, "run", "run:run", "Ask an agent once, and print its answer."),
+    (_ASK, "chat", "chat:chat", "Talk with an agent."),
+    (_ASK, "test", "smoke:smoke", "Try everything that a caller needs: health, info, agents, a session, a run."),
     (_AUTHOR, "init", "authoring:init", "Write a new package to start from."),
     (_AUTHOR, "validate", "authoring:validate", "Check packages without running them."),
     (_AUTHOR, "schema", "authoring:schema", "Print a JSON Schema: of agent.yaml, or of a message."),
@@ -52,10 +55,45 @@ _TOKEN = (
     ("ls", "List API keys."),
     ("revoke", "Revoke API keys."),
 )
-_CONFIG = (
-    ("get", "Show an agent's settings: its package's defaults, and above them what was set."),
-    ("set", "Change an agent's settings; instances that run get them at once."),
-    ("unset", "Forget settings, so that the package's defaults hold again."),
+_NOUNS = (
+    (
+        _AGENTS,
+        "config",
+        "An agent's settings: get, set, unset.",
+        (
+            (
+                "get",
+                "config:get_config",
+                "Show an agent's settings: its package's defaults, and above them what was set.",
+            ),
+            ("set", "config:set_config", "Change an agent's settings; instances that run get them at once."),
+            ("unset", "config:unset_config", "Forget settings, so that the package's defaults hold again."),
+        ),
+    ),
+    (
+        _ASK,
+        "runs",
+        "Runs: ls, show, cancel, confirm.",
+        (
+            ("ls", "runs:ls_runs", "List runs, the newest first."),
+            ("show", "runs:show_run", "Show a run: status, times, tokens, answer, and what it waits for."),
+            ("cancel", "runs:cancel_runs", "Cancel runs."),
+            ("confirm", "runs:confirm_run", "Decide what a run waits for: yes, or with --no no."),
+        ),
+    ),
+    (
+        _ASK,
+        "sessions",
+        "Sessions: ls, show, rename, export, rm.",
+        (
+            ("ls", "sessions:ls_sessions", "List sessions, the most recently used first."),
+            ("show", "sessions:show_session", "Show what was said in a session."),
+            ("rename", "sessions:rename_session", "Give a session another title."),
+            ("export", "sessions:export_session", "Print a session as one document."),
+            ("rm", "sessions:rm_sessions", "Delete sessions with their runs."),
+        ),
+    ),
+    (_ASK, "files", "Files for runs: put.", (("put", "files:put_files", "Store files that runs may be given."),)),
 )
 
 
@@ -79,10 +117,11 @@ def make_app() -> App:
     for name, text in _TOKEN:
         token.command(f"opmas.cli.tokens:{name}", name=name, help=text)
     app.command(token)
-    config = App(name="config", help="An agent's settings: get, set, unset.", group=_AGENTS)
-    for name, text in _CONFIG:
-        config.command(f"opmas.cli.config:{name}_config", name=name, help=text)
-    app.command(config)
+    for group, noun, text, verbs in _NOUNS:
+        about = App(name=noun, help=text, group=group)
+        for name, place, help_ in verbs:
+            about.command(f"opmas.cli.{place}", name=name, help=help_)
+        app.command(about)
     return app
 
 
@@ -115,7 +154,8 @@ def run(arguments: list[str]) -> int:
 
 def _check_verb(arguments: list[str]) -> None:
     """Refuse an unknown verb here: to suggest one, cyclopts would import every command."""
-    verbs = [name for _, name, _, _ in _VERBS] + [name for name, _ in _SERVERS] + ["config", "token"]
+    nouns = [name for name, _ in _SERVERS] + [noun for _, noun, _, _ in _NOUNS] + ["token"]
+    verbs = [name for _, name, _, _ in _VERBS] + nouns
     if not arguments or arguments[0].startswith("-") or arguments[0] in verbs:
         return
     near = difflib.get_close_matches(arguments[0], verbs, n=1)

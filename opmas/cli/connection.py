@@ -40,6 +40,14 @@ def control(command: str, agent_id: str, wait: float = 0.0, body: Document | Non
     return document if "command" in document else _checked(status, document)
 
 
+def text(path: str, query: Mapping[str, object] | None = None) -> str:
+    """Fetch what is no JSON document. Raises `Failure`."""
+    status, content = _sent("GET", path, query or {}, None, ANSWER_S)
+    if status >= http.client.BAD_REQUEST:
+        _checked(status, _document(content))
+    return content.decode(errors="replace")
+
+
 def agent_path(agent_id: str, part: str = "") -> str:
     """Spell the path of an agent. Raises `Failure` for an id that would lead elsewhere; the API judges the others."""
     if not re.fullmatch(r"[\w-]+", agent_id, re.ASCII):
@@ -70,6 +78,22 @@ def no_such_agent(act: str, agent_id: str) -> Failure:
 def _exchange(
     method: str, path: str, query: Mapping[str, object], body: Document | None, timeout_s: float
 ) -> tuple[int, Document]:
+    status, content = _sent(method, path, query, body, timeout_s)
+    return status, _document(content)
+
+
+def _document(content: bytes) -> Document:
+    try:
+        document = json.loads(content or b"{}")  # DELETE answers nothing
+    except ValueError as error:
+        why = f"cannot understand {home.api_url()}: it does not answer JSON"
+        raise Failure(why, "is it OPMAS? see OPMAS_URL") from error
+    return document if isinstance(document, dict) else {}
+
+
+def _sent(
+    method: str, path: str, query: Mapping[str, object], body: Document | None, timeout_s: float
+) -> tuple[int, bytes]:
     url, token = home.api_url(), home.token()
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     headers |= {"Authorization": f"Bearer {token}"} if token else {}
@@ -78,7 +102,7 @@ def _exchange(
     try:
         connection.request(method, path + (f"?{urlencode(given, doseq=True)}" if given else ""), _text(body), headers)
         answer = connection.getresponse()
-        document = json.loads(answer.read() or b"{}")  # DELETE answers nothing
+        content = answer.read()
     except TimeoutError as error:
         raise Failure(f"cannot wait longer: {url} did not answer within {timeout_s:g} s", "", "unreachable") from error
     except (OSError, http.client.HTTPException, UnicodeError) as error:
@@ -87,11 +111,9 @@ def _exchange(
             "start it (`opmas up`), or say where it is (OPMAS_URL or OPMAS_HOME)",
             "unreachable",
         ) from error
-    except ValueError as error:
-        raise Failure(f"cannot understand {url}: it does not answer JSON", "is it OPMAS? see OPMAS_URL") from error
     finally:
         connection.close()
-    return answer.status, document if isinstance(document, dict) else {}
+    return answer.status, content
 
 
 def _open(url: str, timeout_s: float) -> http.client.HTTPConnection:

@@ -46,7 +46,7 @@ def logs(
         raise Failure("cannot follow into one JSON document", "leave out --follow or --json", "usage")
     ids = chosen("show logs", agents, label) if agents else labelled("show logs", label)
     only = {"grep": grep, "stream": stream, "instance": instance}
-    found = {agent: _fetch(agent, {"tail": tail, "since": _moment(since) if since else None, **only}) for agent in ids}
+    found = {agent: _fetch(agent, {"tail": tail, "since": moment(since) if since else None, **only}) for agent in ids}
     if json:
         lines = [{"agent_id": agent} | line for agent, view in found.items() for line in view["lines"]]
         lines.sort(key=lambda line: paper.moment(line["time"]))
@@ -86,7 +86,8 @@ def _print(found: dict[str, Document]) -> None:
     sys.stdout.flush()
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
+    """Read how long ago something was, or when, as a timestamp of the API. Raises `Failure`."""
     if ago := re.fullmatch(r"(\d+)([smhd])", text):
         return (datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])).isoformat()
     try:

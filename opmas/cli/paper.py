@@ -14,10 +14,15 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import TextIO
 
-_COLOURS = {"running": "32", "starting": "33", "inactive": "33", "stopped": "2", "error": "31"}
+_COLOURS = {"running": "32", "starting": "33", "inactive": "33", "stopped": "2", "error": "31"} | {
+    "completed": "32", "pending": "33", "waiting_confirmation": "33", "cancelled": "2", "expired": "31",
+    "interrupted": "31", "failed": "31",
+}  # fmt: skip
 _PREFIXES = ("36", "33", "32", "35", "34", "31")
 _GAP = "  "
 _NARROWEST = 8
+# Control characters, and halves of characters that no terminal takes.
+_UNFIT = frozenset({"Cc", "Cs"})
 
 
 def coloured(stream: TextIO) -> bool:
@@ -63,6 +68,22 @@ def note(text: str) -> None:
 def plain(text: object) -> str:
     """Return `text` on one line, without control characters: what agents say must not drive the terminal."""
     return "".join(c if c.isprintable() else " " for c in str(text))
+
+
+def prose(text: str) -> str:
+    """Return `text` with its lines and tabs, but without what would drive the terminal."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _UNFIT else " " for c in text)
+
+
+def piece(text: str) -> None:
+    """Print a piece of an answer at once, as it comes."""
+    sys.stdout.write(prose(text))
+    sys.stdout.flush()
+
+
+def aside(text: str) -> None:
+    """Say dimly what goes on beside the result."""
+    note(paint(plain(text), "2", sys.stderr))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = ()) -> None:

@@ -134,9 +134,11 @@ class RunCalls:
             while True:
                 try:
                     async with asyncio.timeout_at(until):
-                        event = await anext(events)
+                        event = await anext(events, None)
                 except TimeoutError as error:
                     raise DeadlineExceeded(f"the run {run_id} has not ended in time", "it goes on") from error
+                if event is None:  # `last_event_id` was that of the last one
+                    return
                 yield event
                 if event.is_last:
                     return
@@ -204,6 +206,8 @@ class RunCalls:
                     return await self._api.stream(stack, path, {}, last_id, identified)  # noqa: B023 - awaited below
 
                 source = await self._retrying.call(f"GET {path}", options, opened, resumptions)
+                if source.response.status_code == httpx2.codes.NO_CONTENT:
+                    return
                 resumptions, brought = _RESUMPTIONS, False
                 try:
                     async for event in source:

@@ -6,7 +6,7 @@ from management_api import errors as http_errors
 from opmas.bus import BusUnavailable
 from opmas.cli import paper
 from opmas.cli.failure import Exit, Failure, exit_of
-from opmas.cli.logs import _moment
+from opmas.cli.logs import moment
 from opmas.wire import errors
 
 
@@ -49,10 +49,10 @@ def test_every_error_that_a_caller_can_act_on_has_an_exit_code_of_its_own() -> N
 @pytest.mark.parametrize("text", ["yesterday", "5", "5 m", "-5m", "2026-13-01", ""])
 def test_a_since_that_is_no_time_is_a_usage_error(text: str) -> None:
     with pytest.raises(Failure) as caught:
-        _moment(text)
+        moment(text)
     assert caught.value.exit is Exit.USAGE
 
 
 @pytest.mark.parametrize("text", ["5m", "0s", "2d", "2026-01-31", "2026-01-31T12:00", "2026-01-31T12:00:00Z"])
 def test_a_since_is_ago_or_a_time(text: str) -> None:
-    assert paper.moment(_moment(text)).tzinfo is not None
+    assert paper.moment(moment(text)).tzinfo is not None
