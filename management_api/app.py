@@ -30,8 +30,10 @@ from management_api.figures import Figures, Gauged
 from management_api.fleet import Fleet
 from management_api.follow import EventLook
 from management_api.gate import Correlation, Scales
+from management_api.runs import Runs, Timings
 from management_api.settings import ApiSettings
 from management_api.store import ApiStore
+from management_api.store.ledger import Ledger
 from management_api.streams import Streams
 from opmas import __version__
 
@@ -54,14 +56,19 @@ def create_app(
     database = settings.database
     store = ApiStore.open(settings.database_url, database.pool_size, database.max_overflow, _DATABASE_S)
     keys = KeyRing(store)
+    timings = Timings(lease_s=settings.runs.lease_s, retention_days=settings.runs.retention_days)
+    runs = Runs(fleet, Ledger(store), timings)
+    streams.on_stop(runs.stop)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.fleet, app.state.store, app.state.settings = fleet, store, settings
+        app.state.runs = runs
         app.state.streams, app.state.figures, app.state.event_look = streams, measured, EventLook(fleet)
         async with (
             store,
             fleet.connected(),
+            runs.running(),
             streams.running(),
             _beside({"prepare database": store.prepare(), "keys": keys.keep_up()}),
         ):

@@ -45,6 +45,7 @@ class Fleet:
     def __init__(self, settings: ApiSettings) -> None:
         self._settings = settings
         self._bus: Bus | None = None
+        self._connected = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -64,6 +65,17 @@ class Fleet:
     def is_connected(self) -> bool:
         """Whether NATS can be reached now."""
         return self._bus is not None and self._bus.is_connected
+
+    @property
+    def connection(self) -> Bus | None:
+        """The connection, if messages can leave now."""
+        return self._bus if self._bus is not None and self._bus.is_connected else None
+
+    async def bus(self) -> Bus:
+        """Return the connection as soon as there was one; it may be away again, and comes back by itself."""
+        await self._connected.wait()
+        assert self._bus is not None  # noqa: S101 - set before the event is
+        return self._bus
 
     async def command(self, name: str, agent_id: str, params: dict[str, JsonValue], wait: float = 0.0) -> Response:
         """Ask for a change; the answer may come `wait` seconds later than others. Raises `ManagerUnavailable`."""
@@ -124,6 +136,7 @@ class Fleet:
             except OpmasError as error:
                 logger.warning("no connection to NATS yet", reason=error.message, hint=error.hint)
                 await asyncio.sleep(_RETRY_S)
+        self._connected.set()
 
     async def _connect(self) -> Bus:
         settings = self._settings
@@ -135,4 +148,5 @@ class Fleet:
             password=settings.nats.password.get_secret_value() or None,
             tls=settings.nats.tls_context(),
             inbox_prefix=_INBOX,
+            echo=False,  # what this API tells the others of runs it need not hear itself
         )

@@ -6,7 +6,7 @@ nobody reads, nothing piles up.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
@@ -75,6 +75,7 @@ class Streams:
         self._limit = limit
         self._watches = Watches()
         self._stopping = False
+        self._stops: list[Callable[[], None]] = []
         self.open = 0
 
     @asynccontextmanager
@@ -87,6 +88,12 @@ class Streams:
         """End all streams: a server that waits for its connections to close would wait for ever."""
         self._stopping = True
         self._watches.wake()
+        for end in self._stops:
+            end()
+
+    def on_stop(self, end: Callable[[], None]) -> None:
+        """Have `end` called when all streams are to end: for what `carry` carries."""
+        self._stops.append(end)
 
     async def start(self, source: Source) -> "EventStream":
         """Return the response; asks once before, so that what is wrong is an HTTP error and not a broken stream."""

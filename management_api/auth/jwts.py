@@ -90,6 +90,7 @@ class JwtVerifier:
             roles=frozenset(roles),
             scopes=bundled(roles, named),
             key=f"jwt:{workspace}:{subject}",
+            is_person=True,
             is_valid=lambda: time.time() < ends_at,
         )
 

@@ -36,8 +36,9 @@ class Principal:
     """Who calls, for which workspace, and what they may do there.
 
     `key` names the credentials, for rate limits and `last_used`; it is no secret. With `everywhere` the caller is an
-    administrator who has chosen no workspace and therefore sees them all. `is_valid` says whether the credentials still
-    hold: they were looked at when the request came, and a stream may outlive them.
+    administrator who has chosen no workspace and therefore sees them all. `is_person` tells people from services,
+    which speak for many. `is_valid` says whether the credentials still hold: they were looked at when the request
+    came, and a stream may outlive them.
     """
 
     subject: str
@@ -47,6 +48,7 @@ class Principal:
     key: str
     everywhere: bool = False
     limited: bool = True
+    is_person: bool = False
     is_valid: Callable[[], bool] = field(default=_always, repr=False, compare=False)
 
     @property

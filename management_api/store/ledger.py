@@ -5,7 +5,7 @@ at the same time, and is durable when it returns. Ids are not guarded here: who 
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -107,9 +107,12 @@ class Ledger:
 
     async def settle_older(self, agent_id: str, instance_id: str, start_count: int) -> tuple[Changed, ...]:
         """Treat as lost what an older process of a slot held: the new one proves that it is gone."""
-        return await self._store.change(
+        settled: tuple[Changed, ...] = ()
+        while some := await self._store.change(
             "settle lost runs", lambda on: sweep.settle_older(on, agent_id, instance_id, start_count, now())
-        )
+        ):
+            settled += some
+        return settled
 
     async def sweep(self, at: datetime, verdicts: bool, grace_s: float) -> Swept:
         """End or free the runs that are late; `verdicts` says whether leases and time limits are judged as well."""
@@ -124,7 +127,12 @@ class Ledger:
 
     async def fail_pending(self, agent_id: str, error: str, reason: str) -> tuple[Changed, ...]:
         """Fail all runs of an agent that no instance holds: the agent is no more."""
-        return await self._store.change("fail runs", lambda on: sweep.fail_unheld(on, agent_id, error, reason, now()))
+        failed: tuple[Changed, ...] = ()
+        while some := await self._store.change(
+            "fail runs", lambda on: sweep.fail_unheld(on, agent_id, error, reason, now())
+        ):
+            failed += some
+        return failed
 
     async def agents_with_pending(self) -> frozenset[str]:
         """List the agents that have runs which no instance holds."""
@@ -149,6 +157,10 @@ class Ledger:
         """Read up to `limit` events of a run that come after number `after`, in order."""
         return await self._store.look("read events", lambda on: frames.events(on, run_id, after, limit))
 
+    async def positions(self, run_ids: Sequence[str]) -> dict[str, int]:
+        """Read the number of the last event of each of some runs."""
+        return await self._store.look("look for news of runs", lambda on: lists.positions(on, run_ids))
+
     async def runs(self, asked: RunFilter) -> tuple[tuple[RunRow, ...], int]:
         """Read a page of runs, the newest first, and the number of all that match."""
         return await self._store.look("list runs", lambda on: lists.runs(on, asked))
@@ -170,8 +182,8 @@ class Ledger:
         )
         return await self._store.change("create the session", lambda on: sessions.create(on, row))
 
-    async def session(self, workspace: str, session_id: str) -> SessionRow | None:
-        """Read a session."""
+    async def session(self, workspace: str | None, session_id: str) -> SessionRow | None:
+        """Read a session; without a workspace that of any."""
         return await self._store.look("read the session", lambda on: sessions.get(on, workspace, session_id))
 
     async def sessions(self, asked: SessionFilter) -> tuple[tuple[SessionRow, ...], int]:

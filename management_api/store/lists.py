@@ -1,5 +1,6 @@
 """Runs and their audit as lists, and forgetting what is old."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
@@ -23,6 +24,12 @@ def _chosen(asked: RunFilter) -> list[ColumnElement[bool]]:
     equal = {name: getattr(asked, name) for name in ("workspace", "user_id", "agent_id", "session_id", "status")}
     chosen: list[ColumnElement[bool]] = [RUNS.c[name] == value for name, value in equal.items() if value is not None]
     return chosen if asked.since is None else [*chosen, RUNS.c.created_at >= asked.since]
+
+
+def positions(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]:
+    """Read the number of the last event of each run."""
+    rows = connection.execute(select(RUNS.c.id, RUNS.c.seq).where(RUNS.c.id.in_(run_ids)))
+    return {row.id: row.seq for row in rows}
 
 
 def audit(connection: Connection, workspace: str | None, after: int, limit: int) -> tuple[RunAuditRow, ...]:

@@ -95,6 +95,11 @@ def run_of(subject: str) -> str:
     return subject.split(".", 3)[3]
 
 
+def run_of_notice(subject: str) -> str:
+    """Take the run's id from `run.{run_id}.live`."""
+    return subject.split(".", 2)[1]
+
+
 def agent_of(subject: str) -> str:
     """Take the agent's id from `agent.{id}.…`; the subject is authenticated, a body is not."""
     return subject.split(".", 2)[1]

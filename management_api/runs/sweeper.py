@@ -1,0 +1,79 @@
+"""What keeps the record of runs in order: every second, one look over all that are under way.
+
+Late runs are settled, lost nudges repeated; now and then runs of deleted agents fail and old ones are forgotten.
+Several APIs may do so at once: each change is made by one of them.
+"""
+
+import asyncio
+import time
+from datetime import timedelta
+
+import structlog
+
+from management_api.fleet import Fleet
+from management_api.runs.calm import Calm
+from management_api.runs.directory import Directory
+from management_api.runs.herald import Herald
+from management_api.runs.timings import Timings
+from management_api.store.ledger import Ledger
+from opmas.wire.errors import DatabaseUnavailable
+from opmas.wire.messages import now
+
+logger = structlog.get_logger(__name__)
+
+
+class Sweeper:
+    """Looks again and again."""
+
+    def __init__(self, fleet: Fleet, ledger: Ledger, herald: Herald, directory: Directory, timings: Timings) -> None:
+        self._fleet = fleet
+        self._ledger = ledger
+        self._herald = herald
+        self._directory = directory
+        self._timings = timings
+        self._calm = Calm(timings.lease_s, time.monotonic())
+        self._orphans_at = 0.0
+        self._forget_at = 0.0
+
+    async def keep_sweeping(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                await self._sweep()
+            except DatabaseUnavailable as error:
+                self._calm.disturbed(time.monotonic())
+                logger.debug("cannot look over the runs", reason=error.message)
+            except Exception:  # the edge of a look: one that fails must not end the API, nor the looks to come
+                self._calm.disturbed(time.monotonic())
+                logger.exception("cannot look over the runs")
+            await asyncio.sleep(self._timings.sweep_s)
+
+    async def _sweep(self) -> None:
+        at = now()  # before the clocks are compared: what happens in a pause after this is not judged
+        bus = self._fleet.connection
+        connected_since = bus.good_since if bus is not None else None
+        verdicts = self._calm.tick(time.monotonic(), time.time(), self._timings.sweep_s, connected_since)
+        swept = await self._ledger.sweep(at, verdicts, self._timings.grace_s)
+        for change in swept.changed:
+            logger.info("settled a run", run_id=change.run.id, status=change.run.status, reason=change.run.reason)
+            await self._herald.changed(change)
+        for agent_id in swept.agents_with_work:
+            await self._herald.nudge(agent_id)
+        await self._now_and_then(time.monotonic())
+
+    async def _now_and_then(self, at: float) -> None:
+        if at >= self._orphans_at:
+            self._orphans_at = at + self._timings.orphans_s
+            await self._fail_orphans()
+        if at >= self._forget_at and self._timings.retention_days:
+            self._forget_at = at + self._timings.forget_s
+            count = await self._ledger.forget(now() - timedelta(days=self._timings.retention_days))
+            logger.debug("forgot old runs", count=count)
+
+    async def _fail_orphans(self) -> None:
+        for agent_id in await self._ledger.agents_with_pending():
+            if not await self._directory.is_deleted(agent_id):
+                continue
+            error = f"the agent {agent_id} was deleted"
+            for change in await self._ledger.fail_pending(agent_id, error, "agent_deleted"):
+                await self._herald.changed(change)
