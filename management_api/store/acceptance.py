@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, func, insert, select, tuple_, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy import bindparam as given
 
 from management_api.store.cancellation import cancelled
-from management_api.store.draft import Draft, load
+from management_api.store.draft import Draft, load, pairs
 from management_api.store.rows import Accepted, NewRun, RunAuditRow, RunRow
 from management_api.store.schema import RUNS, SESSIONS
 from opmas.wire.errors import IdempotencyConflict, OpmasError, QueueFull, SessionBusy
@@ -69,7 +69,7 @@ class _Desk:
         keys = [(new.workspace, new.idempotency_key) for new in self.items if new.idempotency_key is not None]
         if not keys:
             return {}
-        known = self._known(tuple_(RUNS.c.workspace, RUNS.c.idempotency_key).in_(keys))
+        known = self._known(pairs(RUNS.c.workspace, RUNS.c.idempotency_key, keys))
         return {(one.run.workspace, key): one for one, key, _ in known if key is not None}
 
     def _by_correlation(self) -> dict[tuple[str, ...], _Known]:
@@ -96,7 +96,7 @@ class _Desk:
             return {}
         query = (
             select(SESSIONS.c.workspace, SESSIONS.c.id, SESSIONS.c.agent_id, SESSIONS.c.user_id)
-            .where(tuple_(SESSIONS.c.workspace, SESSIONS.c.id).in_(named))
+            .where(pairs(SESSIONS.c.workspace, SESSIONS.c.id, named))
             .order_by(SESSIONS.c.workspace, SESSIONS.c.id)
             .with_for_update()
         )

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from management_api.store.draft import Draft, load
+from management_api.store.draft import CANCELLED, Draft, load
 from management_api.store.rows import Changed, RunAuditRow, RunRow
 from management_api.store.schema import RUNS
 from opmas.wire.errors import OpmasError, RunNotFound
@@ -48,7 +48,7 @@ def cancelled(draft: Draft, run: RunRow, at: datetime, reason: str = "cancelled"
         draft.put(run)
         return Changed(run)
     error = {
-        "cancelled": "it was cancelled before it was done",
+        "cancelled": CANCELLED,
         "interrupted": "a later run of its session took its place",
     }[reason]
     return Changed(*draft.end(replace(run, cancel_requested=True), RunStatus.CANCELLED, at, error=error, reason=reason))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, bindparam, delete, insert, or_, select, update
 
 from management_api.store.rows import ConfirmationRow, RunAuditRow, RunRow, StoredEvent
 from management_api.store.schema import AUDIT, CONFIRMATIONS, FRAMES, RUNS
@@ -17,6 +17,8 @@ from opmas.wire.runs import EventKind, RunEnd, RunEvent, RunStatus
 
 # A frame's events, one on each line: a reader splits the text without parsing it. JSON has no line break of its own.
 BREAK = ",\n"
+
+CANCELLED = "it was cancelled before it was done"
 
 _UNSEEN = {"request_hash", "idempotency_key", "tokens"}
 _COLUMNS = tuple(column for column in RUNS.c if column.name not in _UNSEEN)
@@ -61,7 +63,7 @@ def _confirmations(
     query = (
         select(CONFIRMATIONS, RUNS.c.id.label("run_id"))
         .join(RUNS, RUNS.c.number == CONFIRMATIONS.c.run)
-        .where(tuple_(CONFIRMATIONS.c.run, CONFIRMATIONS.c.id).in_(asked))
+        .where(pairs(CONFIRMATIONS.c.run, CONFIRMATIONS.c.id, asked))
     )
     known: dict[str | None, dict[int, ConfirmationRow]] = {}
     for row in connection.execute(query).mappings():
@@ -69,6 +71,14 @@ def _confirmations(
         number = fields.pop("run")
         known.setdefault(row["id"], {})[number] = ConfirmationRow(**fields)
     return known
+
+
+def pairs(first: Column[Any], second: Column[Any], wanted: Iterable[tuple[Any, Any]]) -> ColumnElement[bool]:
+    """Choose rows by two columns; SQLite would read the whole table for `(first, second) IN (…)`."""
+    grouped: dict[Any, list[Any]] = {}
+    for one, other in wanted:
+        grouped.setdefault(one, []).append(other)
+    return or_(*(and_(first == one, second.in_(others)) for one, others in grouped.items()))
 
 
 class Draft:
@@ -118,7 +128,7 @@ class Draft:
             if values:
                 connection.execute(statement, values)
         if self._confirmations:
-            asked = tuple_(CONFIRMATIONS.c.run, CONFIRMATIONS.c.id).in_(list(self._confirmations))
+            asked = pairs(CONFIRMATIONS.c.run, CONFIRMATIONS.c.id, self._confirmations)
             connection.execute(delete(CONFIRMATIONS).where(asked))
         for table, kept in self._kept():
             if kept:
@@ -150,5 +160,6 @@ def _values(run: RunRow, names: Iterable[str]) -> dict[str, Any]:
     values["at"] = run.number
     values["confirmation_id"] = run.confirmation.id if run.confirmation else None
     if "tokens" in values:
-        values["tokens"] = run.usage.total_tokens if run.usage else 0
+        used = run.usage.total_tokens if run.usage else 0
+        values["tokens"] = max(0, min(used, 2**31 - 1))  # what the column holds, whatever an instance says
     return values

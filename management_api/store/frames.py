@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
-from management_api.store.draft import BREAK, Draft, ended, load
+from management_api.store.draft import BREAK, CANCELLED, Draft, ended, load
 from management_api.store.rows import ConfirmationRow, Recorded, RunRow, StoredEvent
 from management_api.store.schema import FRAMES, RUNS
 from opmas.wire.messages import now
@@ -97,7 +97,11 @@ def _extended(
         run = ended(run, last.end, at)
     elif last.kind is EventKind.CONFIRMATION and last.confirmation is not None:
         run = _waiting(draft, run, last.confirmation, at)
-    return draft.append(run, events)
+    run, added = draft.append(run, events)
+    if run.cancel_requested and run.status is RunStatus.WAITING_CONFIRMATION:  # nobody is to be asked any more
+        run, end = draft.end(run, RunStatus.CANCELLED, at, error=CANCELLED, reason="cancelled")
+        added += end
+    return run, added
 
 
 def _waiting(draft: Draft, run: RunRow, asked: ConfirmationRequest, at: datetime) -> RunRow:
@@ -124,9 +128,10 @@ def _waiting(draft: Draft, run: RunRow, asked: ConfirmationRequest, at: datetime
 def events(connection: Connection, run_id: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
     """Read up to `limit` events that come after `after`."""
     number = select(RUNS.c.number).where(RUNS.c.id == run_id).scalar_subquery()
+    holds = select(func.max(FRAMES.c.first_seq)).where(FRAMES.c.run == number, FRAMES.c.first_seq <= after + 1)
     query = (
         select(FRAMES.c.first_seq, FRAMES.c.body)
-        .where(FRAMES.c.run == number, FRAMES.c.last_seq > after)
+        .where(FRAMES.c.run == number, FRAMES.c.first_seq >= func.coalesce(holds.scalar_subquery(), 0))
         .order_by(FRAMES.c.first_seq)
         .limit(limit)
     )

@@ -40,7 +40,7 @@ KEYS = Table(
 )
 
 _Id = String(255)
-_OPEN = text("ended_at IS NULL")
+_OPEN = "ended_at IS NULL"
 
 # `number` is the order of arrival, which clocks do not give: runs of a session are served by it.
 RUNS = Table(
@@ -85,29 +85,21 @@ RUNS = Table(
     Column("tokens", Integer, nullable=False),
 )
 
-# Partial ones are small: they hold only what has not ended.
-Index("ix_api_runs_agent", RUNS.c.agent_id, RUNS.c.number)
+
+def _index(name: str, *columns: str, only: str, unique: bool = False) -> None:
+    where = text(only)
+    on = (RUNS.c[column] for column in columns)
+    Index(f"ix_api_runs_{name}", *on, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+Index("ix_api_runs_workspace", RUNS.c.workspace, RUNS.c.number)
 Index("ix_api_runs_session", RUNS.c.workspace, RUNS.c.session_id, RUNS.c.number)
-Index("ix_api_runs_ended", RUNS.c.ended_at)
-Index("ix_api_runs_open", RUNS.c.agent_id, RUNS.c.number, sqlite_where=_OPEN, postgresql_where=_OPEN)
-Index(
-    "ix_api_runs_open_session",
-    RUNS.c.workspace,
-    RUNS.c.session_id,
-    RUNS.c.number,
-    sqlite_where=_OPEN,
-    postgresql_where=_OPEN,
-)
-Index("ix_api_runs_correlation", RUNS.c.correlation_id, sqlite_where=_OPEN, postgresql_where=_OPEN)
-_KEYED = text("idempotency_key IS NOT NULL")
-Index(
-    "ix_api_runs_idempotency",
-    RUNS.c.workspace,
-    RUNS.c.idempotency_key,
-    unique=True,
-    sqlite_where=_KEYED,
-    postgresql_where=_KEYED,
-)
+_index("idempotency", "workspace", "idempotency_key", only="idempotency_key IS NOT NULL", unique=True)
+_index("ended", "ended_at", only="ended_at IS NOT NULL")
+# Small, since they hold only what has not ended: whoever looks for work looks there.
+_index("open", "agent_id", "number", only=_OPEN)
+_index("open_session", "workspace", "session_id", "number", only=_OPEN)
+_index("correlation", "correlation_id", only=_OPEN)
 
 # A row per frame, not per event: `body` is a JSON array with an event on each line.
 FRAMES = Table(

@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, update
 
+from management_api.store.draft import pairs
 from management_api.store.rows import SessionFilter, SessionRow
 from management_api.store.schema import RUNS, SESSIONS
 from opmas.wire.errors import OpmasError, SessionBusy, SessionNotFound
@@ -26,9 +27,10 @@ def create(connection: Connection, row: SessionRow) -> SessionRow:
     return row
 
 
-def get(connection: Connection, workspace: str, session_id: str) -> SessionRow | None:
-    """Read a session."""
-    found = _rows(connection, select(SESSIONS).where(*_is(workspace, session_id)))
+def get(connection: Connection, workspace: str | None, session_id: str) -> SessionRow | None:
+    """Read a session; without a workspace the first of that id."""
+    chosen = [SESSIONS.c.id == session_id] if workspace is None else _is(workspace, session_id)
+    found = _rows(connection, select(SESSIONS).where(*chosen).limit(1))
     return found[0] if found else None
 
 
@@ -108,7 +110,7 @@ def _counts(connection: Connection, chosen: Sequence[tuple[str, str]]) -> dict[t
             func.sum(case((_COMPLETED, 1), else_=0)),
             func.sum(RUNS.c.tokens),
         )
-        .where(tuple_(RUNS.c.workspace, RUNS.c.session_id).in_(chosen))
+        .where(pairs(RUNS.c.workspace, RUNS.c.session_id, chosen))
         .group_by(RUNS.c.workspace, RUNS.c.session_id)
     )
     return {

@@ -80,13 +80,14 @@ def _runs() -> None:
 
 
 def _indexes() -> None:
-    unended, keyed = sa.text("ended_at IS NULL"), sa.text("idempotency_key IS NOT NULL")
+    unended, over = sa.text("ended_at IS NULL"), sa.text("ended_at IS NOT NULL")
+    keyed = sa.text("idempotency_key IS NOT NULL")
     session = ["workspace", "session_id", "number"]
     op.create_index("ix_api_runs_id", "api_runs", ["id"], unique=True)
-    op.create_index("ix_api_runs_agent", "api_runs", ["agent_id", "number"])
+    op.create_index("ix_api_runs_workspace", "api_runs", ["workspace", "number"])
     op.create_index("ix_api_runs_session", "api_runs", session)
-    op.create_index("ix_api_runs_ended", "api_runs", ["ended_at"])
     for name, columns, unique, only in (
+        ("ended", ["ended_at"], False, over),
         ("open", ["agent_id", "number"], False, unended),
         ("open_session", session, False, unended),
         ("correlation", ["correlation_id"], False, unended),

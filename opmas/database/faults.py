@@ -52,8 +52,14 @@ def translated(doing: str) -> Iterator[None]:
         raise _fault(doing, error) from error
 
 
+# Serialization failure and deadlock: two servers got into each other's way, and one of them has to try again.
+_COLLISIONS = ("40001", "40P01")
+
+
 def is_outage(error: Exception) -> bool:
     """Say whether the database is at fault, not the statement: its neighbours in a transaction would fare no better."""
+    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _COLLISIONS:
+        return False
     return isinstance(error, _DRIVER_ERRORS) and isinstance(_fault("", error), DatabaseUnavailable)
 
 
