@@ -93,8 +93,9 @@ _AGENT = Permissions(
         subjects.status(_NAME),
         subjects.metrics(_NAME),
         subjects.log(_NAME),
-        f"agent.{_NAME}.claim",
-        f"agent.{_NAME}.event.>",
+        subjects.claim(_NAME),
+        subjects.frame(_NAME, "*"),
+        subjects.file(_NAME),
         subjects.STATUS,
         subjects.METRICS,
         _INBOX,
@@ -103,7 +104,7 @@ _AGENT = Permissions(
     subscribe=(
         subjects.command(_NAME),
         subjects.query(_NAME),
-        f"agent.{_NAME}.run",
+        subjects.run(_NAME),
         "_INBOX.agent.{{tag(instance)}}.>",
         *_DISCOVERY,
         "{{tag(sub)}}",
@@ -131,7 +132,7 @@ _OWN_STREAMS = (
     f"$O.{_NAME}.>",
 )
 
-_WATCHED = (subjects.RESPONSE, subjects.STATUS, subjects.METRICS, "agent.*.log", *_DATA, "_INBOX.*", "_INBOX.*.*")
+_WATCHED = (subjects.RESPONSE, subjects.STATUS, subjects.METRICS, subjects.log("*"), *_DATA, "_INBOX.*", "_INBOX.*.*")
 _OTHERS_INBOXES = ("_INBOX.*.*.>",)
 
 TEMPLATES: dict[Role, Permissions] = {
@@ -147,19 +148,19 @@ TEMPLATES: dict[Role, Permissions] = {
         publish=(
             subjects.COMMAND,
             subjects.QUERY,
-            "agent.*.command",
-            "agent.*.query",
-            "agent.*.run",
-            "run.>",
+            subjects.command("*"),
+            subjects.query("*"),
+            subjects.run("*"),
+            subjects.ALL_LIVE,
             "events.>",
             "$SRV.>",
             _INBOX,
         ),
-        subscribe=("agent.>", "run.>", "events.>", *_DISCOVERY, "_INBOX.api.{{name()}}.>"),
+        subscribe=("agent.>", subjects.ALL_LIVE, "events.>", *_DISCOVERY, "_INBOX.api.{{name()}}.>"),
     ),
     Role.OPERATOR: Permissions(
         # Agents' own queries may be asked directly; commands go through the manager, which keeps the audit.
-        publish=(subjects.COMMAND, "agent.*.query", *_DATA, "$SRV.>", _INBOX, *_JETSTREAM),
+        publish=(subjects.COMMAND, subjects.query("*"), *_DATA, "$SRV.>", _INBOX, *_JETSTREAM),
         subscribe=_WATCHED,
         subscribe_deny=_OTHERS_INBOXES,
     ),

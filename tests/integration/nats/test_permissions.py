@@ -10,6 +10,7 @@ from agent_manager.nats import EmbeddedServer, Login, Role, keys
 from agent_manager.nats.claims import encode
 from agent_manager.nats.keypair import USER, KeyPair
 from agent_manager.nats.minting import creds_text
+from opmas.wire import subjects
 
 Join = Callable[..., Awaitable]
 Visit = Callable[[Login], Awaitable]
@@ -44,7 +45,7 @@ async def test_an_agent_can_subscribe_to_nothing_but_its_own(join: Join) -> None
 
 async def test_an_agent_has_its_own_subjects_and_those_of_its_manifest_only(join: Join) -> None:
     agent = await join("a", publish=("findings.security", "Events.a.>"), subscribe=("logs.>", "events.*.new"))
-    own = ("response", "status", "metrics", "log", "claim", "event.run-1")
+    own = ("response", "status", "metrics", "log", "claim", "event.run-1", "file")
 
     for subject in (*(f"agent.a.{word}" for word in own), "agent.status", "findings.security", "Events.a.b.c"):
         await agent.client.publish(subject, b"")
@@ -56,6 +57,47 @@ async def test_an_agent_has_its_own_subjects_and_those_of_its_manifest_only(join
     await agent.client.publish("events.a", b"")
     await agent.client.subscribe("events.x.old")
     assert len(await agent.refused()) == 3
+
+
+async def test_an_agent_takes_no_part_in_the_runs_of_another(join: Join) -> None:
+    agent = await join("a")
+    reports = (subjects.claim("b"), subjects.frame("b", "run-1"), subjects.file("b"), subjects.run("b"))
+    heard = (*reports, subjects.claim("a"), subjects.frame("a", "*"), subjects.ALL_CLAIMS, subjects.ALL_FRAMES)
+
+    for subject in (*reports, subjects.run("a"), subjects.live("run-1")):
+        await agent.client.publish(subject, b"")
+    assert len(await agent.refused()) == 6
+
+    for subject in (*heard, subjects.run("*"), subjects.ALL_LIVE):
+        await agent.client.subscribe(subject)
+    assert len(await agent.refused()) == 10
+
+
+@pytest.mark.parametrize("role", [Role.OPERATOR, Role.VIEWER])
+async def test_what_users_ask_of_agents_passes_by_operators_and_viewers(join: Join, role: Role) -> None:
+    guest = await join("cli", role, inbox_prefix="_INBOX")
+    carried = (
+        subjects.run("a"), subjects.claim("a"), subjects.frame("a", "run-1"), subjects.file("a"), subjects.live("run-1")
+    )  # fmt: skip
+    everything = (subjects.ALL_CLAIMS, subjects.ALL_FRAMES, subjects.ALL_FILES, subjects.ALL_LIVE, "agent.>", "run.>")
+
+    for subject in carried:
+        await guest.client.publish(subject, b"")
+    for subject in (*carried, *everything):
+        await guest.client.subscribe(subject)
+
+    assert len(await guest.refused()) == 2 * len(carried) + len(everything)
+
+
+async def test_the_api_hears_of_runs_nudges_instances_and_tells_its_peers(join: Join) -> None:
+    api = await join("api", Role.API)
+
+    for subject in (subjects.ALL_CLAIMS, subjects.ALL_FRAMES, subjects.ALL_FILES, subjects.ALL_LIVE):
+        await api.client.subscribe(subject, subjects.APIS_QUEUE)
+    for subject in (subjects.run("a"), subjects.command("a"), subjects.live("run-1")):
+        await api.client.publish(subject, b"")
+
+    assert not await api.refused()
 
 
 @pytest.mark.parametrize(("name", "role", "inbox"), [("node-1", Role.MANAGER, None), ("cli", Role.OPERATOR, "_INBOX")])
