@@ -84,7 +84,7 @@ class Switch:
             await self._app(scope, receive, send)
         elif _RUNS.match(path):
             full = {"path": _PREFIX + path, "raw_path": _PREFIX.encode() + scope.get("raw_path", b"")}
-            await self._app(scope | full, receive, send)
+            await self._app({**scope, **full}, receive, send)
         else:
             probed = await self._probes.answer(path) if scope["method"] in {"GET", "HEAD"} else None
             answer = probed or error_response(404, "Not Found", hint="on this port: /agents/{id}/runs, /health, /ready")

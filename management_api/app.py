@@ -14,10 +14,13 @@ from management_api import (
     docs,
     errors,
     figures,
+    files,
     health,
     history,
+    invocations,
     openapi,
     registration,
+    sessions,
     system,
 )
 from management_api.agentos import Probes, Switch
@@ -37,7 +40,10 @@ from management_api.store.ledger import Ledger
 from management_api.streams import Streams
 from opmas import __version__
 
-_ROUTES = (health, figures, agents, registration, batch, control, history, catalogue, system, docs)
+_ROUTES = (
+    *(health, figures, agents, registration, batch, control, invocations, sessions, files, history, catalogue, system),
+    docs,
+)
 
 # A caller who waits for the database hears within twice that; so does whoever stops the API.
 _DATABASE_S = 3.0

@@ -23,6 +23,7 @@ class Server:
     home: Path
     log: Path
     process: "subprocess.Popen[bytes]"
+    agentos_url: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -47,8 +48,9 @@ def running(home: Path, nats_url: str, **settings: str) -> Iterator[Server]:
     with log.open("wb") as stderr:
         process = subprocess.Popen([sys.executable, "-m", "management_api"], env=env, stderr=stderr)
     try:
-        url = _listening(log, process)
-        yield Server(url, (home / "admin.token").read_text().strip(), home, log, process)
+        told = _listening(log, process)
+        token = (home / "admin.token").read_text().strip()
+        yield Server(told["url"], token, home, log, process, told.get("agentos_url", ""))
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -58,11 +60,11 @@ def running(home: Path, nats_url: str, **settings: str) -> Iterator[Server]:
             process.wait()
 
 
-def _listening(log: Path, process: "subprocess.Popen[bytes]") -> str:
+def _listening(log: Path, process: "subprocess.Popen[bytes]") -> dict[str, str]:
     deadline = time.monotonic() + _STARTS_WITHIN_S
     while time.monotonic() < deadline and process.poll() is None:
         for line in log.read_text().splitlines():
-            if line.endswith("}") and json.loads(line)["event"] == "listening":
-                return str(json.loads(line)["url"])
+            if line.endswith("}") and (told := json.loads(line))["event"] == "listening":
+                return dict(told)
         time.sleep(0.02)
     raise AssertionError(f"the API did not start: {log.read_text()}")
