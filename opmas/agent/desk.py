@@ -6,6 +6,7 @@ By the rules of the real one (order, fencing, numbers), without its database, le
 import asyncio
 from base64 import b64encode
 from dataclasses import dataclass, field
+from mimetypes import guess_type
 from typing import Any
 from uuid import uuid4
 
@@ -177,7 +178,7 @@ class Desk:
         """Put a run on record, tell that there is work, and return its id; `given` are fields of `RunInput`."""
         run_id = uuid4().hex
         refs = tuple(
-            FileRef(file_id=name, name=name, type="application/octet-stream", size=len(content))
+            FileRef(file_id=name, name=name, type=guess_type(name)[0] or "application/octet-stream", size=len(content))
             for name, content in (files or {}).items()
         )
         self._files |= files or {}
