@@ -63,3 +63,29 @@ def test_preloading_and_warming_up_leave_one_thread_and_no_descriptor() -> None:
         "assert len(os.listdir('/proc/self/task')) == 1\n"
         "assert set(os.listdir('/proc/self/fd')) == fds"
     )
+
+
+def test_a_first_run_imports_nothing_after_a_template_has_warmed_up() -> None:
+    run(
+        "import asyncio, importlib, sys\n"
+        "from opmas.agent.agno import PRELOAD, AgnoAgent, warm_up\n"
+        "[importlib.import_module(m) for m in PRELOAD]\n"
+        "warm_up()\n"
+        "from agno.agent import Agent\n"
+        "from agno.team import Team\n"
+        "from agno.tools import tool\n"
+        "from opmas.agent.offline import OfflineModel\n"
+        "from opmas.agent.testing import AgentHarness\n"
+        "@tool(requires_confirmation=True)\n"
+        "def drop(name: str) -> str:\n"
+        "    return name\n"
+        "member = Agent(id='m', model=OfflineModel(), tools=[drop])\n"
+        "lead = OfflineModel(opening='call delegate_task_to_member {\"member_id\": \"m\", \"task\": $said}')\n"
+        "async def use(work):\n"
+        "    async with AgentHarness(AgnoAgent(work)) as harness:\n"
+        "        asked = await harness.run('call drop {\"name\": \"x\"}', files={'a.png': b'x'})\n"
+        "        await harness.resume(asked, confirmed=True)\n"
+        "known = set(sys.modules)\n"
+        "[asyncio.run(use(work)) for work in (member, Team(id='t', model=lead, members=[member]))]\n"
+        "assert set(sys.modules) == known, set(sys.modules) - known"
+    )
