@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from pydantic import JsonValue
 
-from opmas.bus import AnyBus, Msg
+from opmas.bus import AnyBus, AnySubscription, Msg
 from opmas.wire import subjects
 from opmas.wire.runs import (
     Assignment,
@@ -122,6 +122,7 @@ class Desk:
         self._bus = bus
         self._lease_s = lease_s
         self._files: dict[str, bytes] = {}
+        self._subscriptions: list[AnySubscription] = []
         self._news = asyncio.Condition()
         self.runs: dict[str, Entry] = {}
 
@@ -133,8 +134,14 @@ class Desk:
             subjects.file(self._agent_id): self.take_file,
         }
         for subject, handler in listened.items():
-            await self._bus.subscribe(subject, handler, tasks=tasks)
+            self._subscriptions.append(await self._bus.subscribe(subject, handler, tasks=tasks))
         await self._bus.flush()
+
+    async def close(self) -> None:
+        """Listen no more."""
+        for subscription in self._subscriptions:
+            await subscription.drain()
+        self._subscriptions.clear()
 
     # --- what instances ask ------------------------------------------------------------------------------------------
 

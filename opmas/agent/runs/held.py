@@ -80,12 +80,12 @@ class HeldRun:
         self._handler: asyncio.Task[list[bytes]] | None = None
         self._in_thread = False
 
-    def stop(self, verdict: Verdict, patience_s: float = _PATIENCE_S) -> None:
+    def stop(self, verdict: Verdict, patience_s: float | None = None) -> None:
         """End the run as `verdict` says, unless its handler has returned; the first verdict stands."""
         handler = self._handler
         if self._stopped.done() or (handler is not None and handler.done()):
             return
-        self._patience_s = patience_s
+        self._patience_s = _PATIENCE_S if patience_s is None else patience_s
         self._stopped.set_result(verdict)
         self._context.cancelled = True
         if handler is not None and not self._in_thread:  # a thread cannot be cancelled, and must not look ended

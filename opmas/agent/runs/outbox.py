@@ -20,8 +20,10 @@ logger = logging.getLogger(__name__)
 
 # How long events may wait for others to go with them (seconds): a stream of words still looks like one.
 _COALESCE_S = 0.02
-# An answer takes a commit; one that takes this long was lost.
-_ANSWER_S = 5.0
+# An answer takes a commit; one that takes this long was lost, with the connection perhaps. Each time in a row we wait
+# twice as long, in case the other side is merely overloaded.
+_ANSWER_S = 2.0
+_MAX_ANSWER_S = 16.0
 _MAX_PAUSE_S = 2.0
 # Below the megabyte that nats-server takes by default, with room for headers.
 _FRAME_BYTES = 700_000
@@ -149,13 +151,13 @@ class Outbox:
 
     async def _deliver(self) -> None:
         """Send one frame, perhaps empty, until it is answered: for as long as it takes."""
-        pause = 0.1
+        pause, patience = 0.05, _ANSWER_S
         while not self.closed:
-            reply = await self._ask()
+            reply = await self._ask(patience)
             if reply is not None and self._take(reply):
                 return
             await asyncio.sleep(pause)
-            pause = min(_MAX_PAUSE_S, pause * 2)
+            pause, patience = min(_MAX_PAUSE_S, pause * 2), min(_MAX_ANSWER_S, patience * 2)
 
     def _frame(self) -> bytes:
         """Put as many events together as a message holds. By hand: each is encoded once, however often it is sent."""
@@ -168,9 +170,9 @@ class Outbox:
             events.append(event)
         return b'%b"first_seq":%d,"events":[%b]}' % (self._head, self._first, b",".join(events))
 
-    async def _ask(self) -> FrameReply | None:
+    async def _ask(self, patience_s: float) -> FrameReply | None:
         try:
-            answer = await self._bus.request(self._subject, self._frame(), _ANSWER_S)
+            answer = await self._bus.request(self._subject, self._frame(), patience_s)
             if _is_error(answer.headers):
                 logger.warning("cannot report the run %s yet: %s", self._run_id, answer.data[:500])
                 return None
