@@ -235,18 +235,19 @@ async def test_what_belongs_to_another_workspace_is_not_there(http: httpx2.Async
 
 
 async def test_runs_are_listed_by_agent_session_user_status_and_time(http: httpx2.AsyncClient, peer: Peer) -> None:
-    ids = [(await ask(http, f"{n}" * 300, sessionId="s-list", userId=f"u{n}")).json()["runId"] for n in range(3)]
+    ids = [(await ask(http, f"{n}" * 300, sessionId="s-list", userId="ann")).json()["runId"] for n in range(3)]
+    theirs = (await ask(http, "x", sessionId="s-list", userId="bob")).json()["runId"]
     await http.post(f"{RUNS}/{ids[0]}/cancel")
 
     async def listed(**query: Any) -> list[str]:
-        found = await http.get("/api/v1/runs", params={"session": "s-list", **query})
+        found = await http.get("/api/v1/runs", params=query or {"session": "s-list"})
         assert found.status_code == 200, found.text
         return [run["runId"] for run in found.json()["runs"]]
 
     assert await listed() == ids[::-1]
-    assert await listed(limit=1, offset=1) == [ids[1]]
-    assert await listed(user="u2", agent="echo") == [ids[2]]
-    assert await listed(status="cancelled") == [ids[0]]
+    assert await listed(session="s-list", limit=1, offset=1) == [ids[1]]
+    assert await listed(user="bob", agent="echo") == [theirs]
+    assert await listed(user="ann", status="cancelled") == [ids[0]]
     assert await listed(since="2999-01-01T00:00:00Z") == []
     one = (await http.get("/api/v1/runs", params={"session": "s-list", "status": "cancelled"})).json()["runs"][0]
     assert (one["status"], one["detail"], len(one["message"])) == ("failed", "cancelled", 200)
