@@ -128,7 +128,7 @@ async def _end(instance: Instance, stopping: Stopping) -> None:
 async def _interrupt(instance: Instance, stopping: Stopping) -> None:
     try:
         async with stopping.within(0.8):
-            await instance.runs.interrupt()
+            await instance.runs.interrupt(patience_s=0.04 * instance.environment.stop_grace_s)
     except TimeoutError:
         logger.warning("not all runs could be reported as interrupted")
 

@@ -4,6 +4,7 @@ Every run works on a copy of its own (`deep_copy` shares models and databases, w
 ids of sessions and users carry the workspace: in its store and its memories, tenants never meet.
 """
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +35,9 @@ class AgnoAgent(Agent):
                 "With `runtime: agno` it names an Agno Agent, Team or Workflow: agent = Agent(...).",
             )
         self.work = work
+        members = getattr(work, "members", None)
+        for each in (work, *(members if isinstance(members, list) else ())):
+            _remember_signature(type(each))
 
     async def start(self) -> None:
         """Give the work a store, if it shall have one and has none."""
@@ -114,6 +118,13 @@ class AgnoAgent(Agent):
             else None,
             "tools": [*_tool_names(getattr(self.work, "tools", None))],
         }
+
+
+def _remember_signature(kind: type) -> None:
+    """Make `deep_copy` faster, which asks Python for this signature each time, and takes half of its time for it."""
+    function = vars(kind).get("__init__")
+    if inspect.isfunction(function):
+        function.__dict__.setdefault("__signature__", inspect.signature(function))
 
 
 def _options(ctx: RunContext) -> dict[str, Any]:

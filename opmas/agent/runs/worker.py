@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 _CLAIM_S = 10.0
 # After an outage a fleet shall not ask in step.
 _JITTER_S = 1.0
-# At the end of the process there is no time for a handler that does not heed its cancellation.
-_LAST_PATIENCE_S = 0.5
 
 
 class Worker:
@@ -142,11 +140,13 @@ class Worker:
         while self._held:
             await asyncio.wait(self._held.values())
 
-    async def interrupt(self) -> None:
-        """Stop what is left, and return when that is on record; the caller sets the deadline."""
-        self._ending = True
+    async def interrupt(self, patience_s: float) -> None:
+        """Stop what is left, and return when it has ended; the caller sets the deadline.
+
+        The end of a handler that has not heeded its cancellation after `patience_s` is told without it.
+        """
         for held in self._held:
-            held.stop(STOPPING, _LAST_PATIENCE_S)
+            held.stop(STOPPING, patience_s)
         await self.drain()
 
     def abandon(self) -> int:
