@@ -37,6 +37,7 @@ class Desk:
         self._herald = herald
         self._lease_s = lease_s
         self._subscriptions: list[AnySubscription] = []
+        self.is_open = asyncio.Event()
         self._newest: dict[tuple[str, str], int] = {}
         """How often the slot of each instance had been started when it last asked for work."""
 
@@ -56,6 +57,7 @@ class Desk:
             await bus.flush()
         except BusUnavailable as error:  # it subscribes again with the next connection
             logger.info("not listening for instances yet", reason=error.message)
+        self.is_open.set()
 
     async def close(self, timeout_s: float) -> None:
         """Take no more questions, and answer those that came."""

@@ -173,8 +173,8 @@ class Hub:
         return run
 
     async def follow(self, run: RunRow, after: int) -> AsyncGenerator[StoredEvent | None, None]:
-        """Yield the events after number `after` as they are committed, until the end; None after a while of silence."""
-        position = min(after, run.seq)  # there can be no later one that a caller has seen
+        """Yield the events after number `after`, which is on record, until the end; None after a while of silence."""
+        position = after
         if run.status.is_terminal and position >= run.seq:
             return
         with self._followed(run) as topic:

@@ -58,6 +58,10 @@ class Runs:
                     chore.cancel()
                 await self._desk.close(_CLOSE_S)
 
+    async def ready(self) -> None:
+        """Return when instances are listened to, which takes a connection to NATS."""
+        await self._desk.is_open.wait()
+
     def stop(self) -> None:
         """End all who follow or wait for a run: the API is stopping."""
         self._hub.stop()
