@@ -84,12 +84,14 @@ class Line:
             answer = self.ask("GET", path, Accept="text/event-stream", Last_Event_ID=str(after))
             if answer.status != 200:
                 return
-            number = 0
+            fields: dict[bytes, bytes] = {}
             while line := answer.readline():
-                if line.startswith(b"id:"):
-                    number = int(line[3:])
-                elif line.startswith(b"data:") and line.endswith(b"\n"):
-                    yield number, json.loads(line[5:])
+                if line.strip():
+                    name, _, value = line.partition(b":")
+                    fields[name] = value
+                elif b"data" in fields:  # the empty line that makes the event whole
+                    yield int(fields[b"id"]), json.loads(fields[b"data"])
+                    fields = {}
         except (OSError, http.client.HTTPException):
             pass
         finally:

@@ -28,7 +28,7 @@ class Blow:
 
     def __str__(self) -> str:
         what = f"frozen for {self.until - self.since:.1f} s" if self.frozen else "killed"
-        return f"{time.strftime('%H:%M:%S', time.localtime(self.since))}{self.since % 1:.2f} {self.victim} {what}"
+        return f"{time.strftime('%H:%M:%S', time.localtime(self.since))}{f"{self.since % 1:.2f}"[1:]} {self.victim} {what}"
 
 
 class Tormentor:
