@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -28,7 +29,7 @@ class Blow:
 
     def __str__(self) -> str:
         what = f"frozen for {self.until - self.since:.1f} s" if self.frozen else "killed"
-        return f"{time.strftime('%H:%M:%S', time.localtime(self.since))}{f"{self.since % 1:.2f}"[1:]} {self.victim} {what}"
+        return f"{datetime.fromtimestamp(self.since, UTC):%H:%M:%S.%f} {self.victim} {what}"
 
 
 class Tormentor:
