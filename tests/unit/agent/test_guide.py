@@ -9,7 +9,7 @@ from opmas.agent.testing import AgentHarness
 from opmas.wire.manifest import parse_manifest
 
 GUIDE = Path(__file__).parents[3] / "docs" / "agents.md"
-YAML, AGENT, TEST, FUNCTIONS, VENV = re.findall(r"```(?:yaml|python)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+YAML, AGENT, TEST, CLERK, CLERK_TEST, FUNCTIONS, VENV = re.findall(r"```(?:yaml|python)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
 
 
 async def test_the_first_example_passes_its_test() -> None:
@@ -18,6 +18,14 @@ async def test_the_first_example_passes_its_test() -> None:
     exec(TEST, names)  # noqa: S102
 
     await names["test_the_third_failure_is_reported"]()
+
+
+async def test_the_example_of_runs_passes_its_test() -> None:
+    names: dict[str, Any] = {"__name__": "guide"}
+    exec(CLERK, names)  # noqa: S102
+    exec(CLERK_TEST, names)  # noqa: S102
+
+    await names["test_large_amounts_need_a_human"]()
 
 
 async def test_the_example_of_functions_counts_lines() -> None:
