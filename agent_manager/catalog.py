@@ -141,7 +141,7 @@ class Catalog:
         record.removed = False
         if first_look and row == before:
             return  # known from the database, and as it was
-        if (was is not None and was.manifest is None) or any(i.uninstalled for i in record.instances.values()):
+        if (was is not None and was.manifest is None) or any(i.unfounded for i in record.instances.values()):
             record.forgive()  # what failed for the broken package's sake may try again
         self._changed(record, "package_changed", package.folder.name)
         self._notice(record, was, package)

@@ -11,6 +11,9 @@ from opmas.wire.views import LastExit
 CANNOT_EXECUTE = "cannot_execute"
 CANNOT_INSTALL = "cannot install its dependencies"
 
+# Nothing changes by itself about what a manifest asks for and the machine does not have.
+FINAL = frozenset({"cannot_install", "model_missing"})
+
 _SENTENCES = {
     "hang": "hang: its heartbeat had stopped, so it was killed",
     "start_timeout": "start_timeout: it was not ready in time, so it was killed",
@@ -30,7 +33,7 @@ class Failure:
     @classmethod
     def of(cls, error: OpmasError) -> "Failure":
         """What kept an instance from being launched."""
-        if error.code == "cannot_install":
+        if error.code in FINAL:
             return cls(error.code, error.message, final=True)
         return cls("slot_busy" if isinstance(error, SlotBusy) else "cannot_launch", error.message)
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from agent_manager.ending import CANNOT_INSTALL
 from agent_manager.installing import InstallFailed
 from agent_manager.lifecycle import ALIVE, Phase, status_of
+from agent_manager.models import CANNOT_USE_MODEL
 from agent_manager.nats.sources import Login
 from agent_manager.process.slot import Shim, Slot
 from agent_manager.restart import CrashRecord
@@ -86,10 +87,10 @@ class Instance:
         return self.alive or self.phase in {Phase.LAUNCHING, Phase.WAITING}
 
     @property
-    def uninstalled(self) -> bool:
-        """Whether it was given up because its dependencies could not be installed."""
+    def unfounded(self) -> bool:
+        """Whether it was given up because what its manifest asks for (dependencies, models) could not be had."""
         why = self.last_exit.reason if self.last_exit is not None else ""
-        return self.phase is Phase.FAILED and why.startswith(CANNOT_INSTALL)
+        return self.phase is Phase.FAILED and why.startswith((CANNOT_INSTALL, CANNOT_USE_MODEL))
 
     @property
     def heard(self) -> bool:

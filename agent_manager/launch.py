@@ -14,12 +14,14 @@ import sys
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
 from agent_manager.installing import InstallFailed
 from agent_manager.instance import Instance
 from agent_manager.lifecycle import Phase
+from agent_manager.models import Models, model_environment, wanted_models
 from agent_manager.nats.minting import Grant
 from agent_manager.nats.roles import Role
 from agent_manager.nats.sources import CredentialSource, Login
@@ -31,7 +33,7 @@ from agent_manager.store import AgentRow
 from agent_manager.templates import Templates
 from agent_manager.venvs import Venvs
 from opmas.wire.errors import AgentFailed
-from opmas.wire.manifest import Isolation, Manifest, Runtime, needs_new_interpreter, validate_config
+from opmas.wire.manifest import AgnoStore, Isolation, Manifest, Runtime, needs_new_interpreter, validate_config
 
 # What an instance inherits of the manager's own environment; everything else is named in the manifest.
 _PASSED_ON = (
@@ -62,10 +64,12 @@ class Launcher:
         templates: Templates,
         venvs: Venvs,
         streams: tuple[str, ...] = (),
+        models: Models = MappingProxyType({}),
     ) -> None:
         self._home = home
         self._venvs = venvs
         self.streams = streams
+        self.models = models
         self._credentials = credentials
         self._templates = templates
 
@@ -81,9 +85,8 @@ class Launcher:
         env = instance.login.environment() | own | named
         forked = manifest.runtime is not Runtime.EXEC and not needs_new_interpreter(named)
         spec = self._spec(package, manifest, instance, env, forked=forked)
-        return await self._templates.spawn(
-            manifest, spec, manifest.config.defaults | record.row.config, _python(instance)
-        )
+        models = wanted_models(manifest, self.models, manifest.config.defaults | record.row.config)
+        return await self._templates.spawn(manifest, spec, models, _python(instance))
 
     async def _installed(
         self, record: AgentRecord, package: Package, manifest: Manifest, instance: Instance
@@ -154,6 +157,7 @@ class Launcher:
         env |= _own_names(record.row, instance, slot, data)
         if manifest.runtime is not Runtime.EXEC:
             env |= _runtime_names(manifest, package)
+        env |= model_environment(manifest, self.models, os.environ)
         config = validate_config(manifest, dict(record.row.config))
         _write(slot / _CONFIG, _remembered(instance, manifest, config))
         _write(slot / _TOKEN, instance.token)
@@ -250,6 +254,8 @@ def _runtime_names(manifest: Manifest, package: Package) -> dict[str, str]:
         "OPMAS_PACKAGE_DIR": str(package.folder),
         "OPMAS_HEARTBEAT_INTERVAL_S": str(manifest.heartbeat.interval),
         "OPMAS_STOP_GRACE_S": str(manifest.stop_grace_period),
+        "OPMAS_MAX_RUNS": str(manifest.max_runs),
+        **({} if manifest.agno_store is AgnoStore.NONE else {"OPMAS_AGNO_STORE": manifest.agno_store.value}),
     }
 
 

@@ -90,7 +90,7 @@ class AgentManager:
             self._stopping.set()
 
     def reread(self) -> None:
-        """Read the settings that can change while it runs (log level, permissions), and look at the packages again."""
+        """Read what settings can change meanwhile (log level, permissions, models), and look at the packages again."""
         self._reread.set()
 
     async def run(self) -> None:
@@ -109,9 +109,9 @@ class AgentManager:
             await self.templates.close()
 
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
-        home, streams = self._settings.home, self._settings.permissions.streams
+        home, streams, models = self._settings.home, self._settings.permissions.streams, self._settings.models
         venvs = Venvs(home / "venvs", tasks)
-        launcher = Launcher(home, self._credentials, self.templates, venvs, streams)
+        launcher = Launcher(home, self._credentials, self.templates, venvs, streams, models)
         self.supervisor = Supervisor(self.registry, launcher, self.recorder, tasks, self._changed)
         self.reconciler = Reconciler(self.registry, self.supervisor, self.news.look)
         self.commands = Commands(
@@ -226,7 +226,7 @@ class AgentManager:
                 log.warning("not_reread", reason=error.message, consequence="the settings stay as they were")
                 continue
             configure(settings.service.log_level)
-            launcher.streams = settings.permissions.streams
+            launcher.streams, launcher.models = settings.permissions.streams, settings.models
             await self.catalog.permit(settings.permissions.allow)
             await self.catalog.discovery.look()
             log.info("reread", log_level=settings.service.log_level, allow=settings.permissions.allow)

@@ -1,11 +1,12 @@
 """The manager's settings: `config/agent_manager.yaml`, and above it `OPMAS_MANAGER__*` for its `service` section."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from opmas import __version__
@@ -61,12 +62,42 @@ class PermissionSettings(Section):
     streams: tuple[str, ...] = ()
 
 
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+
+class ModelSettings(BaseModel):
+    """A model that packages may name: `provider:id` as Agno knows it, where it is, and the variable with its key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    key: str = ""
+    base_url: str = ""
+
+    @field_validator("model")
+    @classmethod
+    def _has_a_provider(cls, model: str) -> str:
+        provider, colon, name = model.partition(":")
+        if model != "offline" and not (provider and colon and name):
+            raise ValueError("write provider:id, such as openai:gpt-5-mini, or offline")
+        return model
+
+    @field_validator("key")
+    @classmethod
+    def _key_names_a_variable(cls, key: str) -> str:
+        if key and not _VARIABLE.fullmatch(key):
+            raise ValueError("give the name of the variable that holds the key, such as OPENAI_API_KEY, not the key")
+        return key
+
+
 class ManagerSettings(Settings):
     """Everything an AgentManager is told."""
 
     packages: Path = Field(default_factory=lambda: Path(os.environ.get("OPMAS_PACKAGES") or "packages").absolute())
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     permissions: PermissionSettings = Field(default_factory=PermissionSettings)
+    # By the names that packages use.
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @property
     def database_url(self) -> str:

@@ -7,11 +7,10 @@ import asyncio
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
-from pydantic import JsonValue
 
 from agent_manager.process.errors import PreloadRefused, SpawnFailed
 from agent_manager.process.launcher import Template
@@ -19,11 +18,13 @@ from agent_manager.process.slot import Shim
 from agent_manager.process.spec import InstanceSpec
 from opmas.agent import PRELOAD
 from opmas.agent.agno import PRELOAD as AGNO_PRELOAD
-from opmas.wire.manifest import Manifest, Runtime
+from opmas.agent.models import modules_of
+from opmas.wire.manifest import AgnoStore, Manifest, Runtime
 
 log = structlog.get_logger(__name__)
 
 _AGNO_WARM_UP = "opmas.agent.agno:warm_up"
+_AGNO_STORE = "opmas.agent.agno.store"
 # Also what executes the agents that cannot be forked: one template for both.
 _REHEARSAL = "opmas.agent.rehearsal:rehearse"
 _PLAIN = (sys.executable, *PRELOAD, _REHEARSAL)
@@ -43,13 +44,13 @@ class Templates:
         self._lock = asyncio.Lock()
 
     async def spawn(
-        self, manifest: Manifest, spec: InstanceSpec, config: Mapping[str, JsonValue], python: str = sys.executable
+        self, manifest: Manifest, spec: InstanceSpec, models: Iterable[str], python: str = sys.executable
     ) -> Shim:
-        """Start an instance, forked when it can be; its `config` may name a model whose provider is to be warm.
+        """Start an instance, forked when it can be; the providers of its `models` (`provider:id`) are to be warm.
 
         Raises `SpawnFailed` or `SlotBusy`.
         """
-        wanted = (python, *preload_of(manifest, config)) if spec.entry else _PLAIN
+        wanted = (python, *preload_of(manifest, models)) if spec.entry else _PLAIN
         try:
             template = await self._warmed(*wanted)
         except PreloadRefused as refusal:
@@ -94,19 +95,21 @@ class Templates:
             await template.close()
 
 
-def preload_of(manifest: Manifest, config: Mapping[str, JsonValue]) -> tuple[str, ...]:
+def preload_of(manifest: Manifest, models: Iterable[str]) -> tuple[str, ...]:
     """The modules a template for this manifest imports before it forks."""
     if manifest.runtime is not Runtime.AGNO:
         return tuple(dict.fromkeys((*PRELOAD, *manifest.preload, _REHEARSAL)))
-    return tuple(dict.fromkeys((*AGNO_PRELOAD, *manifest.preload, *_provider(config), _AGNO_WARM_UP)))
+    store = (_AGNO_STORE,) if manifest.agno_store is AgnoStore.SQLITE else ()
+    return tuple(dict.fromkeys((*AGNO_PRELOAD, *manifest.preload, *_providers(models), *store, _AGNO_WARM_UP)))
 
 
-def _provider(config: Mapping[str, JsonValue]) -> tuple[str, ...]:
-    """Agno's module for the provider of a `provider:id` model, which costs 7 s when it is imported in each fork."""
-    provider, colon, _ = str(config.get("model", "")).partition(":")
-    module = f"agno.models.{provider.replace('-', '_')}"
-    return (module,) if colon and provider.replace("-", "_").isidentifier() and _exists(module) else ()
+def _providers(models: Iterable[str]) -> list[str]:
+    """Agno's modules for these models; in the same order whichever was listed first, so that templates are shared."""
+    return sorted({module for model in models for module in modules_of(model) if _exists(module)})
 
 
 def _exists(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # of a module above it, which wants a library that is not there
+        return False

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agent_manager.causes import FINE, code_of, hint_for, step_of, what_became
+from agent_manager.ending import FINAL
 from agent_manager.instance import Instance
 from agent_manager.lifecycle import Phase
 from agent_manager.registry import AgentRecord, AgentRegistry
@@ -238,7 +239,7 @@ def _ended_badly(case: _Case, instance: Instance) -> _Answer:
     manifest = case.record.manifest_of(instance)
     if manifest is not None and manifest.restart.condition is RestartCondition.NEVER:
         return _Answer(code, f"{what}; `restart` is `never`", hint, steps, lines)
-    if code == "cannot_install":
+    if code in FINAL:
         return _Answer(code, what, hint, steps)
     summary = f"{what}, again and again, and was given up"
     return _Answer("crash_loop", summary, f"{hint}; then `opmas start {case.id}`", steps, lines)

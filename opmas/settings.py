@@ -134,10 +134,11 @@ class Settings(BaseModel):
             where = ".".join(str(part) for part in problem["loc"])
             text = f"  {where}: {problem['msg']}"
             if problem["type"] == "extra_forbidden":
-                section: type[BaseModel] = cls
+                section: type[BaseModel] | None = cls
                 for part in problem["loc"][:-1]:
-                    section = _sections(section).get(str(part), section)
-                text = f"  {where}: unknown key{_suggest(str(problem['loc'][-1]), section.model_fields)}"
+                    section = _sections(section).get(str(part)) if section is not None else None
+                known = section.model_fields if section is not None else ()
+                text = f"  {where}: unknown key{_suggest(str(problem['loc'][-1]), known)}"
             lines.append(text)
         return "\n".join(lines)
 

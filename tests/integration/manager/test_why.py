@@ -79,6 +79,12 @@ def packages(fleet: Fleet) -> None:
     fleet.package("restarting", **STUBBORN, stop_grace_period=600)
     fleet.package("threaded", WORKER, preload=["no_such_module"])
     fleet.package("outdated", WORKER)
+    fleet.package("unnamed", WORKER, models=["nameless"])
+    fleet.package("keyless", WORKER, models=["locked"])
+    (fleet.home.parent / "config").mkdir()
+    (fleet.home.parent / "config" / "agent_manager.yaml").write_text(
+        "models: {locked: {model: 'openai:gpt-5', key: OPMAS_TEST_NO_KEY}}"
+    )
     fleet.package("swapped", **SLEEPER | {"restart": {"delay": 0}})
 
 
@@ -165,6 +171,8 @@ CAUSES = {
     "killed_restarted": Cause("swapped", "restarted", shoot("swapped")),
     "completed": Cause("done", "completed"),
     "program_not_found": Cause("absent", "cannot_execute"),
+    "model_not_defined": Cause("unnamed", "model_missing"),
+    "model_without_its_key": Cause("keyless", "model_missing"),
     "stopping": Cause("stopping", "stopping", commanded("start", "stop", agent="stopping")),
     "restarting": Cause("restarting", "restarting", commanded("start", "restart", agent="restarting")),
     "preload_refused": Cause("threaded", "preload_refused"),

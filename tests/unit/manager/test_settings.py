@@ -72,6 +72,9 @@ def test_a_mistake_in_the_file_is_an_error_with_a_suggestion(file: Path) -> None
         "service: {node: 'a.b'}": "a node's name becomes a subject token",
         "service: {on_manager_exit: kill}": "on_manager_exit: Input should be 'stop' or 'keep'",
         "service: {discovery_interval: 0}": "discovery_interval: Input should be greater than 0",
+        "models: {fast: {modell: x}}": "models.fast.modell: unknown key",
+        "models: {fast: {model: gpt-5}}": "models.fast.model: Value error, write provider:id",
+        "models: {fast: {model: 'a:b', key: sk-123}}": "models.fast.key: Value error, give the name of the variable",
         "- a list": "it must be a mapping of sections",
         "{": "cannot read",
     }.items():
