@@ -88,8 +88,7 @@ class Answer:
         if self.json or not at_terminal():
             return True
         self._break_line()
-        self._decide(event.confirmation)
-        return False
+        return not self._decide(event.confirmation)
 
     def _show(self, event: "StreamedEvent") -> None:
         if event.content and not event.is_last:
@@ -110,10 +109,15 @@ class Answer:
             sys.stdout.flush()
         self._inside = False
 
-    def _decide(self, confirmation: "Confirmation") -> None:
+    def _decide(self, confirmation: "Confirmation") -> bool:
+        """Pass on what the human says; says whether they said anything."""
         from opmas.wire.errors import ConfirmationDecided  # noqa: PLC0415 - as the module says
 
-        confirmed, note, arguments = ask(confirmation.confirmation_details.model_dump(mode="json"))
+        try:
+            confirmed, note, arguments = ask(confirmation.confirmation_details.model_dump(mode="json"))
+        except EOFError:  # Ctrl-D: another time
+            paper.line()
+            return False
         try:
             self.client.confirm(
                 self.run.agent_id,
@@ -125,6 +129,7 @@ class Answer:
             )
         except ConfirmationDecided as error:
             paper.note(f"opmas: {error.message}")
+        return True
 
 
 def conclude(run: "AgentRunResponse", *, content: bool) -> int:

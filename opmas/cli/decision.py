@@ -25,7 +25,7 @@ def show_request(details: Document) -> None:
     """Show what a human is asked."""
     paper.line(paper.prose(details["message"]))
     if what := _what(details):
-        paper.line(f" {what}")
+        paper.line(f" {what}")  # it begins with a space itself
 
 
 def _edited(arguments: Document) -> Document | None:

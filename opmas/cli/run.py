@@ -72,7 +72,7 @@ def _answered(
     try:
         ended = answer.follow()
     except DeadlineExceeded as error:
-        hint = f"it goes on: `opmas runs show {begun.run_id}`, or cancel"
+        hint = f"it goes on: `opmas runs show {begun.run_id}` shows it, `opmas runs cancel {begun.run_id}` ends it"
         raise Failure(f"cannot wait longer: no answer in {wait:g} s", hint, "deadline_exceeded") from error
     if not json:
         code = conclude(ended, content=not stream)

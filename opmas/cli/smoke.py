@@ -99,7 +99,7 @@ class Smoke:
 
     def _info(self) -> str:
         found = get("/api/v1/system")
-        return f"OPMAS {found['version']} at {home.api_url()}"
+        return f"OPMAS {found['versions']['opmas']} at {home.api_url()}"
 
     def _agents(self) -> str:
         agents = {agent["id"]: agent for agent in get("/api/v1/agents")["agents"]}

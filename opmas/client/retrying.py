@@ -21,6 +21,7 @@ from opmas.wire.errors import OpmasError
 MOST_S = 60.0
 
 logger = logging.getLogger("opmas.client")
+logger.addHandler(logging.NullHandler())  # or what nobody configured would go to stderr
 
 T = TypeVar("T")
 

@@ -1,6 +1,7 @@
 """One whole OPMAS for the tests of this folder, `opmas up` itself, and a way to type commands at it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from opmas.cli.app import run
 
 OPMAS = Path(sys.executable).with_name("opmas")
+_ECHO = Path(__file__).parents[3] / "packages" / "echo"
 _STARTS_WITHIN_S = 30.0
 _OWN = ("OPMAS_", "NATS_", "DATABASE_URL", "NO_COLOR")
 
@@ -85,11 +87,12 @@ def alone(tmp_path: Path, free_port: Callable[[], int]) -> Shell:
 
 @pytest.fixture(scope="package")
 def opmas(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Shell]:
-    """Run `opmas up` with a package from `opmas init` and a few that misbehave."""
+    """Run `opmas up` with a package from `opmas init`, one that takes runs, and a few that misbehave."""
     folder = Path(tmp_path_factory.mktemp("opmas"))
     names = ("OPMAS_API__PORT", "OPMAS_API__AGENTOS_PORT", "OPMAS_NATS__PORT")
     typed = shell(folder, **{name: str(free_port()) for name in names})
     assert typed("init", "greeter").returncode == 0
+    shutil.copytree(_ECHO, folder / "packages" / "echo")
     for name, files in _PACKAGES.items():
         (folder / "packages" / name).mkdir()
         for file, text in files.items():
