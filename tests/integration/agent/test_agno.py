@@ -80,7 +80,7 @@ def test_a_first_run_imports_nothing_after_a_template_has_warmed_up() -> None:
         "def drop(name: str) -> str:\n"
         "    return name\n"
         "member = Agent(id='m', model=OfflineModel(), tools=[drop])\n"
-        "lead = OfflineModel(opening='call delegate_task_to_member {\"member_id\": \"m\", \"task\": $said}')\n"
+        'lead = OfflineModel(opening=\'call delegate_task_to_member {"member_id": "m", "task": $said}\')\n'
         "async def use(work):\n"
         "    async with AgentHarness(AgnoAgent(work)) as harness:\n"
         "        asked = await harness.run('call drop {\"name\": \"x\"}', files={'a.png': b'x'})\n"
