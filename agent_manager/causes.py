@@ -27,8 +27,8 @@ _HINTS = {
     "cannot_execute": "correct `command` in its manifest, or install the program",
     "slot_busy": "end the process named, which an earlier instance has left behind",
     "cannot_install": "correct `dependencies` in its manifest, or reach the registry; then `opmas start {id}`",
-    "model_missing": "define the model in config/agent_manager.yaml, which the manager reads again at SIGHUP, or export "
-    "its key where the manager is started; then `opmas start {id}`",
+    "model_missing": "define the model in config/agent_manager.yaml, which the manager reads again at SIGHUP, or "
+    "export its key where the manager is started; then `opmas start {id}`",
     "cannot_launch": "mend what is named; `opmas start {id}` tries again",
 }
 _LOGS = "`opmas logs {id}` shows all it wrote"
