@@ -78,6 +78,9 @@ class Relay:
                 self._error = str(
                     getattr(event, "content", None) or getattr(event, "error", None) or "Agno said not why"
                 )
+            elif kind in ("RunCancelled", "WorkflowCancelled"):
+                # Not by us: we cancel the handler. A hook or tool of the author's has.
+                self._error = f"cancelled within the agent: {getattr(event, 'reason', None) or 'Agno said not why'}"
             elif kind == "WorkflowCompleted":
                 self.content = event.content
 

@@ -18,8 +18,10 @@ from agno.models.message import Message
 from agno.models.response import ModelResponse
 from agno.run import RunContext
 from agno.run.agent import RunContentEvent
+from agno.run.cancel import acancel_run
 from agno.team import Team
 from agno.tools import tool
+from agno.workflow import Step, Workflow
 from pydantic import BaseModel
 
 from opmas.agent.agno import AgnoAgent
@@ -182,6 +184,19 @@ async def test_a_run_that_agno_calls_an_error_has_failed_and_says_why() -> None:
     assert "RunError" in agno(result)
 
 
+async def test_a_run_that_the_agents_own_code_cancels_is_not_called_completed() -> None:
+    async def give_up(run_context: RunContext) -> str:
+        "Give up."
+        await acancel_run(run_context.run_id)
+        return "gave up"
+
+    async with harness(Agent(id="coward", model=OfflineModel(), tools=[give_up])) as running:
+        result = await running.run("call give_up")
+
+    assert result.status is RunStatus.FAILED
+    assert "cancelled within the agent" in result.error
+
+
 class Witness(OfflineModel):
     """Keeps what it was shown."""
 
@@ -284,6 +299,16 @@ async def test_a_team_answers_as_one_and_its_members_are_told_to_callers_of_agno
     assert result.content == "offline: offline: 23"
     assert {event.tool.name for event in kinds(result, EventKind.TOOL)} == {"delegate_task_to_member"}
     assert {"TeamRunStarted", "RunStarted", "ToolCallCompleted", "RunCompleted", "TeamRunCompleted"} <= {*agno(result)}
+
+
+async def test_a_workflow_answers_with_what_its_last_step_said() -> None:
+    steps = [Step(name=name, agent=Agent(id=name, model=OfflineModel())) for name in ("first", "second")]
+    async with harness(Workflow(id="chain", name="Chain", steps=steps)) as running:
+        result = await running.run("hello")
+
+    assert (result.status, result.content) == (RunStatus.COMPLETED, "offline: offline: hello")
+    assert result.usage is not None
+    assert result.usage.total_tokens == 3 + 5
 
 
 # --- confirmations ---------------------------------------------------------------------------------------------------
