@@ -8,12 +8,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.responses import Response as HttpResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictBool
 
 from management_api import run_examples as examples
 from management_api.agents import LastEventId, TheStreams, checked_id
 from management_api.auth import TheCaller, requires
-from management_api.openapi import answers, streamed
+from management_api.openapi import Answers, answers, streamed
 from management_api.run_stream import run_frames
 from management_api.run_views import audit_entry, run_view, shown, summary
 from management_api.runs import Runs
@@ -45,16 +45,27 @@ _INVOCATION: dict[str, JsonValue] = {
 _DECISION: dict[str, JsonValue] = {"confirmed": True, "note": "as discussed", "arguments": {"amount": 90}}
 
 
+_LAST = "`end` or `error`"
+_INVOKED: Answers = streamed(answers(404, 409, 413, example=examples.RUN), StreamEvent, _LAST)
+_INVOKED[200]["model"] = AgentRunResponse
+_INVOKED |= answers(example=examples.ACCEPTED, success=202)
+
+
 class Invocation(InvokeRequest):
     """What an agent is asked; an unknown or missing `sessionId` begins a session."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_INVOCATION]})
+
+    stream: StrictBool = False
 
 
 class HumanDecision(DecisionRequest):
     """A human's yes or no; `arguments` replace those that were asked about."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_DECISION]})
+
+    confirmed: StrictBool
+    """Nothing else is taken for a yes or a no."""
 
 
 async def runs_of(request: Request) -> Runs:
@@ -110,9 +121,7 @@ def _wait(asked: float | None, prefer: str | None) -> float:
     status_code=202,
     response_model=AgentRunResponse,
     dependencies=_WRITE,
-    responses=streamed(
-        answers(404, 409, 413, 429, example=examples.RUN) | answers(example=examples.ACCEPTED, success=202), StreamEvent
-    ),
+    responses=_INVOKED,
 )
 async def invoke_agent(
     runs: TheRuns,
@@ -163,7 +172,8 @@ async def get_agent_run(runs: TheRuns, caller: TheCaller, agent_id: str, run_id:
     "/agents/{agent_id}/runs/{run_id}/stream",
     response_class=HttpResponse,
     dependencies=_READ,
-    responses=streamed(answers(404), StreamEvent) | {204: {"description": "`Last-Event-ID` is that of the last event"}},
+    responses=streamed(answers(404), StreamEvent, _LAST)
+    | {204: {"description": "`Last-Event-ID` is that of the last event"}},
 )
 async def stream_run(
     runs: TheRuns,
@@ -218,6 +228,13 @@ async def decide_confirmation(
 # --- lists -----------------------------------------------------------------------------------------------------------
 
 
+def _dated(text: object) -> object:
+    # Pydantic takes a number for seconds since 1970, which the document does not promise.
+    if isinstance(text, str) and "T" not in text.upper():
+        raise ValueError("must be a date and a time with its zone, as in 2026-01-31T12:00:00Z")
+    return text
+
+
 class RunsOf(BaseModel):
     """Which runs; what is left out may be anything."""
 
@@ -225,7 +242,7 @@ class RunsOf(BaseModel):
     session: str | None = Field(default=None, max_length=200)
     status: RunStatus | None = None
     user: str | None = Field(default=None, max_length=256)
-    since: AwareDatetime | None = None
+    since: Annotated[AwareDatetime | None, BeforeValidator(_dated)] = None
     limit: int = Field(default=50, ge=1, le=1000)
     offset: int = Field(default=0, ge=0, le=1_000_000_000)
 

@@ -60,12 +60,16 @@ def commanded(*statuses: int, example: Response) -> Answers:
     return described
 
 
-def streamed(described: Answers, data: type[BaseModel]) -> Answers:
-    """Add that the answer can also be a stream of `data`."""
+def streamed(described: Answers, data: type[BaseModel], last: str = "`end`") -> Answers:
+    """Add that the answer can also be a stream of `data`, and which events are its `last`."""
     content = described.setdefault(200, {}).setdefault("content", {})
-    name = data.__name__
+    event = {"id": {"type": "string"}, "data": {"type": "string", "contentMediaType": "application/json"}}
     content["text/event-stream"] = {
-        "schema": {"type": "string", "description": f"Server-sent events; each `data` is a {name}; the last is `end`."}
+        "schema": {
+            "type": "object",
+            "description": f"Server-sent events; each `data` is a {data.__name__}; the last is {last}.",
+            "properties": event,
+        }
     }
     return described
 
