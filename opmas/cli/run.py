@@ -1,6 +1,7 @@
 """The verb `run`: ask an agent once, and print its answer."""
 
 import json as encoding
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +23,7 @@ _STREAM = Annotated[bool, Parameter(negative=())]
 
 def run(  # noqa: PLR0913 - each is a flag
     agent: str,
-    message: str,
+    message: Annotated[str, Parameter(allow_leading_hyphen=True)],  # or "-" would be taken for an option
     /,
     *,
     stream: _STREAM = False,
@@ -50,6 +51,8 @@ def run(  # noqa: PLR0913 - each is a flag
         no_wait: print the run's id once it is accepted
         json: one JSON document: the run, as the API answers it
     """
+    if re.fullmatch(r"--?[a-z][\w-]*", message):
+        raise Failure(f'Unknown option: "{message}".', "see `opmas run --help`", "usage")
     text = sys.stdin.read() if message == "-" else message
     if not text.strip():
         raise Failure("cannot run: there is no message", f'opmas run {agent} "Hello!"', "usage")
