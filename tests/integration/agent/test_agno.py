@@ -1,8 +1,13 @@
 """Agno's objects as agents, and what a template may preload."""
 
+import asyncio
 import subprocess
 import sys
 from typing import Any
+
+from opmas.agent.desk import Desk
+from opmas.bus import Bus
+from opmas.wire.runs import Decision, RunStatus
 
 AGENT = """
     from agno.agent import Agent
@@ -28,6 +33,44 @@ async def test_an_agno_agent_runs_beats_and_describes_itself(start: Any) -> None
     assert info["tools"] == ["add"]
     agent.process.terminate()
     assert await agent.ended() == 0
+
+
+ASKS = """
+    import os
+    from agno.agent import Agent
+    from agno.tools import tool
+    from opmas.agent.offline import OfflineModel
+
+    @tool(requires_confirmation=True)
+    def pid(of: str) -> str:
+        "Tell the process."
+        return f"{of} {os.getpid()}"
+
+    agent = Agent(model=OfflineModel(), tools=[pid])
+"""
+
+
+async def test_a_confirmed_run_goes_on_in_another_process_when_the_one_that_asked_was_killed(
+    start: Any, nats_url: str
+) -> None:
+    async with asyncio.timeout(60), await Bus.connect(nats_url, name="desk") as bus, asyncio.TaskGroup() as tasks:
+        asking = await start(ASKS, OPMAS_RUNTIME="agno", OPMAS_ENTRYPOINT="agent.py:agent", AGENT_ID="asks")
+        desk = Desk("asks", bus)
+        await desk.open(tasks)
+        run_id = await desk.accept('call pid {"of": "process"}')
+        asked = await desk.settled(run_id)
+        asking.process.kill()
+        await asking.ended()
+
+        going_on = await start(ASKS, OPMAS_RUNTIME="agno", OPMAS_ENTRYPOINT="agent.py:agent", AGENT_ID="asks")
+        assert asked.confirmation is not None
+        await desk.decide(
+            run_id,
+            Decision(confirmation_id=asked.confirmation.id, confirmed=True, arguments=asked.confirmation.arguments),
+        )
+        result = await desk.settled(run_id)
+
+    assert (result.status, result.content) == (RunStatus.COMPLETED, f"offline: process {going_on.process.pid}")
 
 
 async def test_what_agno_cannot_run_is_refused(start: Any) -> None:
