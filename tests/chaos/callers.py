@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
+from types import TracebackType
+from typing import Self
 
 from tests.node import Document, Node
 
@@ -45,6 +47,14 @@ class Line:
         self._port = port or int(node.environment["OPMAS_API__PORT"])
         self._token = node.token
         self._connection: http.client.HTTPConnection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.hang_up()
 
     def ask(self, method: str, path: str, body: Document | None = None, **headers: str) -> http.client.HTTPResponse:
         """Send a request and return the answer, its body not yet read; raises OSError or HTTPException."""
@@ -138,17 +148,16 @@ class Callers:
             thread.join()
 
     def _call(self, port: int) -> None:
-        line = Line(self._node, port)
-        while (number := self._take()) is not None:
-            time.sleep(max(0.0, self._began + self._due[number] - time.monotonic()))
-            asked = self._asked[number]
-            try:
-                self._accept(line, asked, number)
-                if asked.streamed:
-                    self._follow(line, asked)
-            except AssertionError as error:
-                asked.complaints.append(str(error))
-        line.hang_up()
+        with Line(self._node, port) as line:
+            while (number := self._take()) is not None:
+                time.sleep(max(0.0, self._began + self._due[number] - time.monotonic()))
+                asked = self._asked[number]
+                try:
+                    self._accept(line, asked, number)
+                    if asked.streamed:
+                        self._follow(line, asked)
+                except AssertionError as error:
+                    asked.complaints.append(str(error))
 
     def _take(self) -> int | None:
         with self._lock:

@@ -26,24 +26,25 @@ class Recorded:
 
 def read(node: Node, agent_id: str, run_ids: Collection[str], patience_s: float) -> dict[str, Recorded]:
     """Wait until the runs have ended, for so long in all, and read them."""
-    line, path = Line(node), f"/api/v1/agents/{agent_id}/runs"
     deadline = time.monotonic() + patience_s
-    found = {}
-    for run_id in run_ids:
-        status, run = line.get(f"{path}/{run_id}")
-        while run.get("status") not in ("completed", "failed") and time.monotonic() < deadline:
-            time.sleep(0.1)
-            status, run = line.get(f"{path}/{run_id}")
-        assert status == 200, f"{run_id}: {status} {run}"
-        ended = run["status"] in ("completed", "failed")
-        found[run_id] = Recorded(run, list(line.stream(f"{path}/{run_id}/stream", 0)) if ended else [])
-    line.hang_up()
-    return found
+    with Line(node) as line:
+        return {each: _read(line, f"/api/v1/agents/{agent_id}/runs/{each}", deadline) for each in run_ids}
+
+
+def _read(line: Line, path: str, deadline: float) -> Recorded:
+    status, run = line.get(path)
+    while run.get("status") in ("pending", "running") and time.monotonic() < deadline:
+        time.sleep(0.1)
+        status, run = line.get(path)
+    assert status == 200, f"{path}: {status} {run}"
+    ended = run["status"] in ("completed", "failed")
+    return Recorded(run, list(line.stream(f"{path}/stream", 0)) if ended else [])
 
 
 def total(node: Node, agent_id: str) -> int:
     """Say how many runs of the agent are on record."""
-    return int(Line(node).get(f"/api/v1/runs?agent={agent_id}&limit=1")[1]["total"])
+    with Line(node) as line:
+        return int(line.get(f"/api/v1/runs?agent={agent_id}&limit=1")[1]["total"])
 
 
 def faults(asked: Asked, found: Recorded, starts: int, endings: Collection[str]) -> Iterator[str]:

@@ -56,7 +56,7 @@ SCRIBE = """
 @contextmanager
 def serving(root: Path, **settings: str) -> Iterator[Node]:
     """Run a node with the scribe, whose leases are short so that verdicts come soon; nothing is left of it."""
-    one = Node(root, **(settings | {"OPMAS_RUNS__LEASE_S": str(LEASE_S)}))
+    one = Node(root, root / "packages", OPMAS_RUNS__LEASE_S=str(LEASE_S), **settings)
     restart = {"max_attempts": 1000, "delay": "100ms", "max_delay": "500ms"}
     write_package(one.packages, "scribe", SCRIBE, replicas=REPLICAS, restart=restart, heartbeat={"interval": 1})
     try:
@@ -137,10 +137,9 @@ def journal(node: Node) -> str:
 
 @pytest.mark.parametrize("outage", ["killed", "frozen"])
 def test_runs_go_on_and_complete_while_the_api_is_away_for_longer_than_their_lease(node: Node, outage: str) -> None:
-    line = Line(node)
-    path = "/api/v1/agents/scribe/runs"
-    params = {"pieces": 5, "pause": LEASE_S / 4}
-    accepted = [line.persist("POST", path, {"message": "go on", "params": params})[1]["runId"] for _ in range(6)]
+    body = {"message": "go on", "params": {"pieces": 5, "pause": LEASE_S / 4}}
+    with Line(node) as line:
+        accepted = [line.persist("POST", "/api/v1/agents/scribe/runs", body)[1]["runId"] for _ in range(6)]
     until(lambda: len(record.starts(journal(node))) == len(accepted), "all to be started")
 
     if outage == "frozen":
