@@ -77,7 +77,7 @@ class HeldRun:
         self._context = RunContext(assignment, self._outbox, files, frozenset(site.functions.resumes), self.stop)
         self._stopped: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._patience_s = _PATIENCE_S
-        self._handler: asyncio.Task[list[bytes]] | None = None
+        self._handler: asyncio.Task[None] | None = None
         self._in_thread = False
 
     def stop(self, verdict: Verdict, patience_s: float | None = None) -> None:
@@ -118,11 +118,11 @@ class HeldRun:
         if not self._stopped.done():
             self._handler = self._site.tasks.create_task(self._handle(), name=f"run {self.run_id}")
             await self._supervise(self._handler)
-        for event in self._last_events():
-            self._outbox.add(event)
+        if not self._outbox.finished:
+            self._outbox.finish([self._end_without_answer()])
         await self._outbox.flush()
 
-    async def _supervise(self, handler: asyncio.Task[list[bytes]]) -> None:
+    async def _supervise(self, handler: asyncio.Task[None]) -> None:
         limit_s = self._assignment.limits.wall_time_s
         both: set[asyncio.Future[Any]] = {handler, self._stopped}
         await asyncio.wait(both, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
@@ -132,15 +132,20 @@ class HeldRun:
 
     # --- what comes of it --------------------------------------------------------------------------------------------
 
-    async def _handle(self) -> list[bytes]:
-        """Call the handler; return the events that follow from its answer, or from its failure."""
+    async def _handle(self) -> None:
+        """Call the handler, and tell what follows from its answer or failure, unless the run was stopped meanwhile.
+
+        Told from here, the end travels with what the handler has said just before.
+        """
         try:
-            return self._answered(await self._call())
+            events = self._answered(await self._call())
         except Exception as error:  # the edge of a run: logged, and the caller is told
             if not self._stopped.done():
                 logger.exception("the run %s failed", self.run_id)
             reason = error.code if isinstance(error, OpmasError) else "failed"
-            return [self._ended(RunStatus.FAILED, reason, f"{type(error).__name__}: {error}")]
+            events = [self._ended(RunStatus.FAILED, reason, f"{type(error).__name__}: {error}")]
+        if not self._stopped.done():
+            self._outbox.finish(events)
 
     async def _call(self) -> Any:
         function, arguments = self._site.functions.chosen(self._assignment, self._context)
@@ -170,14 +175,11 @@ class HeldRun:
         end = RunEnd(status=RunStatus.COMPLETED, content=said + rest, data=data or None, usage=self._usage())
         return [*(encoded(chunk) for chunk in chunks_of(rest)), _last(end)]
 
-    def _last_events(self) -> list[bytes]:
-        if self._stopped.done():
-            verdict = self._stopped.result()
-            return [self._ended(verdict.status, verdict.reason, verdict.error)]
-        assert self._handler is not None  # noqa: S101 - started unless stopped
-        if self._handler.cancelled():
-            return [self._ended(RunStatus.FAILED, "failed", "CancelledError: the handler cancelled itself")]
-        return self._handler.result()
+    def _end_without_answer(self) -> bytes:
+        if not self._stopped.done():
+            return self._ended(RunStatus.FAILED, "failed", "CancelledError: the handler cancelled itself")
+        verdict = self._stopped.result()
+        return self._ended(verdict.status, verdict.reason, verdict.error)
 
     def _ended(self, status: RunStatus, reason: str, error: str) -> bytes:
         said, told = self._context.content, clean(error)[:_ERROR_CHARS]

@@ -46,7 +46,8 @@ def encoded(event: RunEvent) -> bytes:
 class Outbox:
     """What is to be reported of one run, from `assignment.next_seq` on.
 
-    `on_reply` is given each answer; `fenced` says that the run is no longer ours, and nothing more is sent.
+    `on_reply` is given each answer; `fenced` says that the run is no longer ours, and nothing more is sent;
+    `finished`, that its last event is here.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Outbox:
         self._renew_s = assignment.lease_s / 3
         self._renewal = self._loop.call_later(self._renew_s, self._renew)
         self.fenced = False
+        self.finished = False
         self.closed = False
 
     @property
@@ -90,12 +92,12 @@ class Outbox:
         if self.is_full:
             self._room.clear()
             await self._room.wait()
-        if self.closed:
+        if self.finished or self.closed:
             raise Conflict("cannot report more of this run: it has ended", "Stop what still works for it.")
 
     def add(self, event: bytes) -> None:
-        """Keep an event for the next frame."""
-        if not self.closed:
+        """Keep an event for the next frame; nothing follows the last one."""
+        if not self.finished and not self.closed:
             self._pending.append(event)
             self._bytes += len(event)
 
@@ -103,6 +105,12 @@ class Outbox:
         """Keep an event and send it soon: at once, or in the company of those that follow right away."""
         self.add(event)
         self._schedule()
+
+    def finish(self, events: list[bytes]) -> None:
+        """Keep the last events of the run."""
+        for event in events:
+            self.add(event)
+        self.finished = True
 
     async def flush(self) -> None:
         """Return when all events are on record, or the run is no longer ours; the caller may give up earlier."""

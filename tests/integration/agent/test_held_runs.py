@@ -210,6 +210,21 @@ async def test_the_handler_is_called_only_when_its_start_is_on_record(nats_url: 
     assert not called
 
 
+async def test_a_quick_answer_takes_two_frames(nats_url: str) -> None:
+    agent = Agent()
+
+    @agent.run
+    async def answer(ctx: RunContext) -> str:
+        await ctx.send("quick ")
+        return "quick answer"
+
+    async with stage(agent, nats_url) as on:
+        await on.desk.settled(await on.desk.accept("x"))
+
+    kinds = [[event.kind.value for event in frame.events] for frame in on.desk.frames]
+    assert kinds == [["started"], ["chunk", "chunk", "end"]]
+
+
 async def test_nudges_in_excess_start_nothing_twice(nats_url: str) -> None:
     agent, release, _ = waiting()
     async with stage(agent, nats_url) as on:
