@@ -1,6 +1,7 @@
 """The route that commands many agents, chosen by id or by label: one result each, whatever becomes of the others."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Body, Query
@@ -13,17 +14,15 @@ from management_api.control import send
 from management_api.fleet import Fleet
 from management_api.listing import has_labels
 from management_api.openapi import answers
-from management_api.tenancy import require_agent, visible_agents
+from management_api.tenancy import no_such_agent, visibility, visible_agents
 from opmas.wire.errors import OpmasError
 from opmas.wire.messages import Response, failure
 from opmas.wire.params import ControlParams
 
 router = APIRouter(prefix="/api/v1/agents", tags=["control"])
 
+# All are commanded at once: a manager decides a thousand commands in one transaction, and waits for all together.
 MAX_AGENTS = 1000
-
-# Enough to keep a manager busy, few enough to leave it time for others.
-_AT_ONCE = 64
 
 Action = Literal["start", "stop", "restart", "enable", "disable", "reload"]
 
@@ -69,14 +68,11 @@ async def command_agents(
     fleet: TheFleet, caller: TheCaller, body: Annotated[Batch, Body()], params: Annotated[ControlParams, Query()]
 ) -> BatchResult:
     """Give one command to many agents. The answer is 200 whatever became of each: see `failed` and the results."""
-    room = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(agent_id: str) -> Response:
-        async with room:
-            return await _send(fleet, caller, body.action, agent_id, params.wait)
-
+    chosen = await _chosen(fleet, caller, body)
+    visible = await visibility(fleet, caller)
+    wait = 0.0 if body.action == "reload" else params.wait
     async with asyncio.TaskGroup() as tasks:
-        sent = [tasks.create_task(one(i), name=f"{body.action} {i}") for i in await _chosen(fleet, caller, body)]
+        sent = [tasks.create_task(_send(fleet, visible, body.action, each, wait), name=each) for each in chosen]
     results = tuple(task.result() for task in sent)
     return BatchResult(results=results, total=len(results), failed=sum(r.error is not None for r in results))
 
@@ -88,9 +84,10 @@ async def _chosen(fleet: Fleet, caller: Principal, body: Batch) -> list[str]:
     return [agent.id for agent in await visible_agents(fleet, caller) if has_labels(agent, labels)]
 
 
-async def _send(fleet: Fleet, caller: Principal, action: Action, agent_id: str, wait: float) -> Response:
+async def _send(fleet: Fleet, visible: Callable[[str], bool], action: Action, agent_id: str, wait: float) -> Response:
     try:
-        await require_agent(fleet, caller, checked_id(agent_id))
+        if not visible(checked_id(agent_id)):
+            raise no_such_agent(agent_id)
     except OpmasError as error:
         return failure(action, agent_id[:80], error.body())
-    return await send(fleet, action, agent_id, 0.0 if action == "reload" else wait)
+    return await send(fleet, action, agent_id, wait)

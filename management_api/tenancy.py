@@ -34,7 +34,12 @@ async def require_agent(fleet: Fleet, caller: Principal, agent_id: str) -> None:
     except AgentNotFound:
         seen = False
     if not seen:
-        raise AgentNotFound(f"there is no agent {agent_id!r}", "`opmas ls` lists the agents")
+        raise no_such_agent(agent_id)
+
+
+def no_such_agent(agent_id: str) -> AgentNotFound:
+    """Say of an agent that does not exist for the caller what is said of one that does not exist."""
+    return AgentNotFound(f"there is no agent {agent_id!r}", "`opmas ls` lists the agents")
 
 
 def _require_valid(caller: Principal) -> None:

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from opmas.cli import connection, paper
 from opmas.cli.connection import Document, agent_path, get, no_such_agent
-from opmas.cli.control import report
+from opmas.cli.control import for_each, report
 from opmas.cli.failure import Exit, Failure
 from opmas.cli.selection import Json, Labels, chosen, parsed
 
@@ -62,7 +62,7 @@ def delete(*agents: str, label: Labels = None, json: Json = False) -> int:
         label: every agent with this label, key=value; several: with all of them
         json: one JSON document: {results: [response, …]}
     """
-    return report(chosen("delete", agents, label), _delete, json=json)
+    return report(for_each(chosen("delete", agents, label), _delete), json=json)
 
 
 def _delete(agent_id: str) -> Document:

@@ -15,7 +15,7 @@ from textual.widgets import DataTable, Footer, Header, Log
 from opmas.cli import paper
 from opmas.cli.agents import HEAD, row
 from opmas.cli.connection import Document, agent_path, get
-from opmas.cli.control import sender
+from opmas.cli.control import send
 from opmas.cli.failure import Failure
 
 _EVERY_S = 1.0
@@ -144,7 +144,7 @@ class FleetScreen(App[None]):
             self.run_worker(self._send(command, agent_id), name=command)
 
     async def _send(self, command: str, agent_id: str) -> None:
-        response = await asyncio.to_thread(sender(command, 0.0), agent_id)
+        response = await asyncio.to_thread(send, command, agent_id, 0.0)
         if error := response["error"]:
             self.notify(f"{error['message']}\n{error['hint']}", severity="error", markup=False)
         else:

@@ -26,7 +26,7 @@ def pids(opmas: Shell, agent: str) -> list[int]:
 
 
 def test_an_agent_is_scaled_restarted_stopped_and_started(opmas: Shell) -> None:
-    assert opmas("scale", "greeter", "2").stdout == "greeter: running\n"
+    assert opmas("scale", "greeter", "2").stdout == "greeter: running, 2 instances\n"
     before = pids(opmas, "greeter")
     assert len(before) == 2
 
