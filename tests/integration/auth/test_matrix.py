@@ -19,7 +19,8 @@ from management_api.auth.door import is_open
 from management_api.auth.principal import scope_required
 from management_api.auth.scopes import BUNDLES, Role, Scope
 from management_api.settings import ApiSettings
-from tests.integration.api.peer import Peer
+from opmas.wire.subjects import CALLER_HEADER
+from tests.integration.api.peer import Peer, Seen
 from tests.integration.api.server import Server, running
 from tests.integration.auth.conftest import SECRET, bearer
 from tests.node import ManagerProcess
@@ -31,8 +32,18 @@ _BODIES: dict[str, dict[str, Any]] = {
     "command_agents": {"action": "stop", "agent_ids": ["theirs"]},
     "scale_agent": {"replicas": 2},
     "create_token": {"name": "x", "role": "viewer", "workspace": "b"},
+    "invoke_agent": {"message": "x"},
+    "decide_confirmation": {"confirmed": True},
+    "create_session": {"agentId": "theirs"},
+    "rename_session": {"title": "mine"},
+    "upload_files": {},
 }
+_FORMS = {"upload_files": {"file": ("a.txt", b"x", "text/plain")}}
 _QUERIES = {"list_events": {"agent": "theirs"}, "list_audit": {"agent": "theirs"}}
+_NOBODYS = {
+    **{"agent_id": "theirs", "token_id": "k0"},
+    **{"run_id": "r0", "confirmation_id": "c0", "session_id": "s0", "file_id": "f0"},
+}
 
 
 @dataclass(frozen=True)
@@ -44,15 +55,21 @@ class Operation:
     path: str
     scope: Scope | None
 
-    async def call(self, http: httpx2.AsyncClient, headers: dict[str, str], key: str = "k0") -> httpx2.Response:
-        path = self.path.format(agent_id="theirs", token_id=key)
-        body, query = _BODIES.get(self.name), _QUERIES.get(self.name)
-        return await http.request(self.method, path, headers=headers, json=body, params=query)
+    async def call(self, http: httpx2.AsyncClient, headers: dict[str, str], **ids: str) -> httpx2.Response:
+        path = self.path.format(**(_NOBODYS | ids))
+        body, form = _BODIES.get(self.name), _FORMS.get(self.name)
+        given: dict[str, Any] = {"files": form} if form else {"json": body}
+        return await http.request(self.method, path, headers=headers, params=_QUERIES.get(self.name), **given)
 
     @property
     def names_one(self) -> bool:
         """Whether it is called on one thing of tenant B."""
-        return "{" in self.path or self.name in _QUERIES
+        return "{" in self.path or self.name in _QUERIES or self.name == "create_session"
+
+
+def commanded(peer: Peer) -> list[Seen]:
+    """What was asked of the manager for a caller; the API asks for itself, too."""
+    return [seen for seen in peer.seen if CALLER_HEADER in seen.headers]
 
 
 def described(path: Path) -> Iterator[Operation]:
@@ -115,7 +132,7 @@ async def test_without_credentials_nothing_is_answered_but_what_is_open(
         if one.scope is not None:
             for headers in ({}, {"Authorization": "Bearer " + jwt.encode({"sub": "x"}, "w" * 32)}):
                 assert (await one.call(http, headers)).status_code == 401, one
-    assert peer.seen == []
+    assert commanded(peer) == []
 
 
 @pytest.mark.parametrize("role", BUNDLES)
@@ -130,28 +147,54 @@ async def test_a_role_may_call_what_its_scopes_say_and_nothing_else(
 
         assert (status == 403) is (one.scope not in BUNDLES[role]), (one, status)
         if status == 403:
-            assert peer.seen == [], one
+            assert commanded(peer) == [], one
 
 
 @pytest.mark.parametrize("role", ["operator", "admin"])
 async def test_no_operation_reaches_what_belongs_to_another_tenant(
     http: httpx2.AsyncClient, peer: Peer, operations: list[Operation], role: str
 ) -> None:
-    made = await http.post("/api/v1/tokens", headers=bearer("admin", "b"), json={"name": "b", "role": "viewer"})
+    ids = await belongings(http)
+    before = await looked_at(http, ids)
     reading = {"get", "list", "status", "events", "audit", "packages", "nodes", "health"}
 
     for one in operations:
         if one.scope is None or one.name == "register_agent":  # ids are the fleet's: that one is taken is told
             continue
-        answer = await one.call(http, bearer(role), made.json()["id"])
+        answer = await one.call(http, bearer(role), **ids)
 
-        assert answer.status_code in ({404, 403} if one.names_one else {200, 403}), (one, answer.text)
+        assert answer.status_code in ({404, 403} if one.names_one else {200, 201, 403}), (one, answer.text)
         assert '"theirs"' not in answer.text.replace("agent 'theirs'", "") or one.name == "command_agents", one
         if one.name == "command_agents" and answer.status_code == 200:
             assert [result["error"]["code"] for result in answer.json()["results"]] == ["agent_not_found"]
     assert {seen.name for seen in peer.seen} <= reading
-    keys = (await http.get("/api/v1/tokens", headers=bearer("admin", "b"))).json()["tokens"]
-    assert [key["revoked_at"] for key in keys if key["id"] == made.json()["id"]] == [None]
+    assert await looked_at(http, ids) == before
+
+
+async def belongings(http: httpx2.AsyncClient) -> dict[str, str]:
+    """Make one of everything in workspace b, and return the ids."""
+    owner = bearer("admin", "b")
+    made = await http.post("/api/v1/tokens", headers=owner, json={"name": "b", "role": "viewer"})
+    run = await http.post("/api/v1/agents/theirs/runs", headers=owner, json={"message": "x"})
+    file = await http.post("/api/v1/files", headers=owner, files=_FORMS["upload_files"])
+    return {
+        "token_id": made.json()["id"],
+        "run_id": run.json()["runId"],
+        "session_id": run.json()["sessionId"],
+        "file_id": file.json()["fileId"],
+    }
+
+
+async def looked_at(http: httpx2.AsyncClient, ids: dict[str, str]) -> list[Any]:
+    """Read it all as its owner."""
+    owner = bearer("admin", "b")
+    keys = (await http.get("/api/v1/tokens", headers=owner)).json()["tokens"]
+    found = [[key["revoked_at"] for key in keys if key["id"] == ids["token_id"]]]
+    for path in ("runs/{run_id}", "sessions/{session_id}", "files/{file_id}"):
+        answer = await http.get(f"/api/v1/{path}".format(**ids), headers=owner)
+        assert answer.status_code == 200
+        found.append(answer.json())
+    return found
 
 
 # --- with the real manager --------------------------------------------------------------------------------------------
@@ -184,7 +227,7 @@ async def test_nothing_of_another_tenant_changes_on_a_real_node(node: Server, op
         for one in operations:
             if one.scope is not None:
                 answer = await one.call(http, bearer("admin", "a"))
-                assert answer.status_code in {200, 403, 404, 409}, (one, answer.text)
+                assert answer.status_code in {200, 201, 403, 404, 409}, (one, answer.text)
 
         after = (await http.get("/api/v1/agents/theirs", headers=node.headers)).json()
         audit = (await http.get("/api/v1/audit?agent=theirs", headers=node.headers)).json()["audit"]
