@@ -72,6 +72,8 @@ class Commands:
     async def scale(self, agent_id: str, params: ScaleParams, cause: Cause) -> ControlResult:
         """Want so many instances; whether they should run is not changed, except that 0 means none."""
         record = self._registry.get(agent_id)
+        many = "1 instance is" if params.replicas == 1 else f"{params.replicas or 'no'} instances are"
+        cause = cause.model_copy(update={"detail": f"{many} wanted"})
         changed = await self._order(record, cause, lambda row: _scaled(row, params.replicas))
         self._reconciler.reconcile(record)
         goal = _up if record.wanted and params.replicas else _down

@@ -62,11 +62,14 @@ class _Case:
         return self.events.index(one) > self.events.index(other)
 
     def start(self) -> list[Step]:
-        """Who wanted the agent to run, if that is on record."""
-        for event in reversed(self.events):
-            if event.kind in _COMINGS or (event.kind == "ordered" and event.cause.command in _STARTS):
-                return [step_of(event)]
-        return []
+        """Who wanted the agent to run, and who has scaled it since, if that is on record."""
+        comings = (
+            event
+            for event in reversed(self.events)
+            if event.kind in _COMINGS or (event.kind == "ordered" and event.cause.command in _STARTS)
+        )
+        start, scaling = next(comings, None), self.last("ordered", command="scale")
+        return _steps(start) + (_steps(scaling) if self.is_later(scaling, start) else [])
 
 
 @dataclass(frozen=True, slots=True)

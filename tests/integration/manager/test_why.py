@@ -56,7 +56,8 @@ STUBBORN = {"command": ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], 
 def packages(fleet: Fleet) -> None:
     for name in ("idle", "halted", "off", "nobody", "shot", "unheld"):
         fleet.package(name, **SLEEPER | NEVER)
-    fleet.package("fine", WORKER)
+    for name in ("fine", "pair"):
+        fleet.package(name, WORKER)
     fleet.package("mute", command=["sleep", "1000"], start_timeout=3600)
     fleet.package("orphan", **SLEEPER | {"autostart": True}, depends_on=["missing"])
     fleet.package("middle", **SLEEPER | {"autostart": True}, depends_on={"idle": {"condition": "healthy"}})
@@ -146,6 +147,7 @@ CAUSES = {
     "stopped": Cause("halted", "stopped_by_command", commanded("start", "stop", agent="halted", wait=60)),
     "disabled": Cause("off", "disabled", commanded("start", "disable", agent="off", wait=60)),
     "running": Cause("fine", "running"),
+    "running_scaled": Cause("pair", "running", commanded("start", "scale", agent="pair", replicas=2, wait=60)),
     "starting": Cause("mute", "starting"),
     "dependency_missing": Cause("orphan", "waiting_for_dependency"),
     "dependency_not_healthy": Cause("middle", "waiting_for_dependency"),
