@@ -14,7 +14,8 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy import bindparam as given
 
 from management_api.store.cancellation import cancelled
-from management_api.store.draft import Draft, load, pairs
+from management_api.store.claims import UNDER_WAY
+from management_api.store.draft import Draft, Lock, load, pairs
 from management_api.store.rows import Accepted, NewRun, RunAuditRow, RunRow
 from management_api.store.schema import RUNS, SESSIONS
 from opmas.wire.errors import IdempotencyConflict, OpmasError, QueueFull, SessionBusy
@@ -25,7 +26,6 @@ SAME_WITHIN = timedelta(seconds=60)
 
 _TITLE = 80  # characters of the first message
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,200}")
-_UNDER_WAY = (RunStatus.PENDING, RunStatus.RUNNING)
 _TOUCH = (
     update(SESSIONS)
     .where(SESSIONS.c.workspace == given("of"), SESSIONS.c.id == given("named"))
@@ -167,7 +167,9 @@ class _Desk:
     def _under_way(self, workspace: str, session_id: str) -> list[RunRow]:
         self.write()  # runs of this very transaction count
         of_session = (RUNS.c.workspace == workspace, RUNS.c.session_id == session_id)
-        return load(self.connection, *of_session, RUNS.c.ended_at.is_(None), RUNS.c.status.in_(_UNDER_WAY), lock=True)
+        return load(
+            self.connection, *of_session, RUNS.c.ended_at.is_(None), RUNS.c.status.in_(UNDER_WAY), lock=Lock.WAIT
+        )
 
     def _enter(self, new: NewRun, session_id: str, joins: bool, interrupted: tuple[RunRow, ...]) -> Accepted:
         at, key = new.created_at, (new.workspace, session_id)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from management_api.store.draft import CANCELLED, Draft, load
+from management_api.store.draft import CANCELLED, Draft, Lock, load
 from management_api.store.rows import Changed, RunAuditRow, RunRow
 from management_api.store.schema import RUNS
 from opmas.wire.errors import OpmasError, RunNotFound
@@ -25,7 +25,7 @@ class Cancel:
 def cancel(connection: Connection, items: Sequence[Cancel]) -> list[Changed | OpmasError]:
     """Cancel each, or note that it is wanted; what has ended stays as it is."""
     draft, at = Draft(), now()
-    runs = {run.id: run for run in load(connection, RUNS.c.id.in_([item.run_id for item in items]), lock=True)}
+    runs = {run.id: run for run in load(connection, RUNS.c.id.in_([item.run_id for item in items]), lock=Lock.WAIT)}
     answers: list[Changed | OpmasError] = []
     for item in items:
         if (run := runs.get(item.run_id)) is None:

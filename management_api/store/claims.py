@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, not_, or_, select
 
-from management_api.store.draft import Draft, load
+from management_api.store.draft import Draft, Lock, load
 from management_api.store.rows import RunRow
 from management_api.store.schema import RUNS
 from opmas.wire.messages import now
@@ -21,7 +21,7 @@ MAX_ANSWER = 600_000
 """Bytes of one answer: what NATS carries is 1 MiB; the rest stays to be claimed. One run is given whatever its size."""
 
 _MAX_TURNS, _MAX_HISTORY = 50, 200_000  # bytes
-_UNDER_WAY = (RunStatus.PENDING, RunStatus.RUNNING)
+UNDER_WAY = (RunStatus.PENDING, RunStatus.RUNNING)
 _LOCKS = 7_215  # a class of PostgreSQL's advisory locks that is ours
 
 _other = RUNS.alias("other")
@@ -29,12 +29,12 @@ _HELD_UP = exists().where(
     _other.c.workspace == RUNS.c.workspace,
     _other.c.session_id == RUNS.c.session_id,
     _other.c.ended_at.is_(None),
-    _other.c.status.in_(_UNDER_WAY),
+    _other.c.status.in_(UNDER_WAY),
     _other.c.number != RUNS.c.number,
     or_(_other.c.owner.is_not(None), _other.c.number < RUNS.c.number),
 )
 CLAIMABLE: ColumnElement[bool] = and_(
-    RUNS.c.ended_at.is_(None), RUNS.c.status.in_(_UNDER_WAY), RUNS.c.owner.is_(None), not_(_HELD_UP)
+    RUNS.c.ended_at.is_(None), RUNS.c.status.in_(UNDER_WAY), RUNS.c.owner.is_(None), not_(_HELD_UP)
 )
 
 
@@ -52,12 +52,16 @@ class Claimant:
 def claim(connection: Connection, items: Sequence[Claimant]) -> list[tuple[Assignment, ...]]:
     """Give each what it has room for, the oldest runs first."""
     draft, at = Draft(), now()
-    ready: dict[str, Iterator[RunRow]] = {}
-    for agent_id in sorted({item.agent_id for item in items}):
-        room = sum(item.room for item in items if item.agent_id == agent_id)
-        if connection.dialect.name == "postgresql":  # two servers must not both give out runs of one session
+    room: dict[str, int] = {}
+    for item in items:
+        room[item.agent_id] = room.get(item.agent_id, 0) + item.room
+    if connection.dialect.name == "postgresql":  # two servers must not both give out runs of one session
+        for agent_id in sorted(room):
             connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, func.hashtext(agent_id))))
-        ready[agent_id] = iter(load(connection, RUNS.c.agent_id == agent_id, CLAIMABLE, lock=True, limit=room))
+    ready = {
+        agent_id: iter(load(connection, RUNS.c.agent_id == agent_id, CLAIMABLE, lock=Lock.SKIP, limit=wanted))
+        for agent_id, wanted in room.items()
+    }
     answers = [_given(connection, draft, item, ready[item.agent_id], at) for item in items]
     draft.write(connection)
     return answers

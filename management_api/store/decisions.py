@@ -1,13 +1,13 @@
 """What humans say to confirmations: once each, and only while their run waits."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
-from management_api.store.draft import Draft, load
+from management_api.store.draft import Draft, Lock, load
 from management_api.store.rows import Changed, ConfirmationRow, RunAuditRow, RunRow
 from management_api.store.schema import RUNS
 from opmas.wire.errors import ConfirmationDecided, OpmasError, RunNotFound
@@ -29,7 +29,7 @@ class Verdict:
 
 def decide(connection: Connection, verdict: Verdict) -> Changed | OpmasError:
     """Put the decision on record and the run back to be claimed: its handler for it is called either way."""
-    found = load(connection, RUNS.c.id == verdict.run_id, lock=True)
+    found = load(connection, RUNS.c.id == verdict.run_id, lock=Lock.WAIT)
     asked = found[0].confirmation if found else None
     if asked is None or asked.id != verdict.confirmation_id:
         return RunNotFound(f"cannot decide: run {verdict.run_id} has no confirmation {verdict.confirmation_id}")
@@ -44,7 +44,8 @@ def decide(connection: Connection, verdict: Verdict) -> Changed | OpmasError:
         decided_by=verdict.actor,
         decided_at=at,
     )
-    run = replace(run, status=RunStatus.RUNNING, confirmation=decided)
+    start_by = at + timedelta(seconds=run.spec.start_within_s)
+    run = replace(run, status=RunStatus.RUNNING, confirmation=decided, start_by=start_by)
     draft.put(run)
     draft.ask(run, decided)
     draft.note(_audit_of(run, verdict, at))

@@ -7,6 +7,7 @@ and events are in it. Rules are the callers'; only how a run is ended by the API
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, bindparam, delete, insert, or_, select, update
@@ -24,7 +25,7 @@ _UNSEEN = {"request_hash", "idempotency_key", "tokens"}
 _COLUMNS = tuple(column for column in RUNS.c if column.name not in _UNSEEN)
 _MOVING = (
     "status", "seq", "epoch", "started_epoch", "attempt", "owner", "owner_start", "lease_until", "stop_by",
-    "cancel_requested", "confirmation_id", "started_at",
+    "cancel_requested", "confirmation_id", "started_at", "start_by",
 )  # fmt: skip
 _ENDING = ("ended_at", "content", "data", "error", "reason", "usage", "tokens")
 
@@ -38,10 +39,23 @@ _MOVE, _END = _update(_MOVING), _update((*_MOVING, *_ENDING))
 _RUNS = select(*_COLUMNS)
 
 
-def load(connection: Connection, *chosen: ColumnElement[bool], lock: bool = False, limit: int = 500) -> list[RunRow]:
-    """Read runs in the order of their arrival; `lock` keeps others from changing them until the transaction ends."""
+class Lock(StrEnum):
+    """What to do about rows that others are changing; whoever changes rows it has read has to lock them."""
+
+    NONE = "none"
+    WAIT = "wait"
+    SKIP = "skip"
+    """Leave them out: for who comes again anyway, and can then stand in nobody's way."""
+
+
+def load(
+    connection: Connection, *chosen: ColumnElement[bool], lock: Lock = Lock.NONE, limit: int = 500
+) -> list[RunRow]:
+    """Read runs in the order of their arrival, in which all lock them."""
     query = _RUNS.where(*chosen).order_by(RUNS.c.number).limit(limit)
-    return rows(connection, query.with_for_update() if lock else query)
+    if lock is not Lock.NONE:
+        query = query.with_for_update(skip_locked=lock is Lock.SKIP)
+    return rows(connection, query)
 
 
 def newest(connection: Connection, *chosen: ColumnElement[bool], limit: int, offset: int) -> list[RunRow]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
-from management_api.store.draft import BREAK, CANCELLED, Draft, ended, load
+from management_api.store.draft import BREAK, CANCELLED, Draft, Lock, ended, load
 from management_api.store.rows import ConfirmationRow, Recorded, RunRow, StoredEvent
 from management_api.store.schema import FRAMES, RUNS
 from opmas.wire.messages import now
@@ -29,7 +29,7 @@ class Report:
 def record(connection: Connection, items: Sequence[Report]) -> list[Recorded]:
     """Record each frame, or say why not."""
     draft, at = Draft(), now()
-    runs = {run.id: run for run in load(connection, RUNS.c.id.in_({item.run_id for item in items}), lock=True)}
+    runs = {run.id: run for run in load(connection, RUNS.c.id.in_({item.run_id for item in items}), lock=Lock.WAIT)}
     answers: list[Recorded] = []
     for item in items:
         run = runs.get(item.run_id)

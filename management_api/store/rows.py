@@ -72,6 +72,7 @@ class RunRow:
     correlation_id: str
     created_at: datetime
     start_by: datetime
+    """When it expires unless an instance has taken it; later again after a decision or a lost attempt."""
     spec: RunSpec
     seq: int = 0
     """The number of the last event on record."""

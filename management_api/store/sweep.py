@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, false, or_, select
 
-from management_api.store.claims import CLAIMABLE
-from management_api.store.draft import Draft, load
+from management_api.store.claims import CLAIMABLE, UNDER_WAY
+from management_api.store.draft import Draft, Lock, load
 from management_api.store.rows import Changed, RunRow
 from management_api.store.schema import CONFIRMATIONS, RUNS
 from opmas.wire.runs import OnLost, RunStatus
@@ -38,7 +38,7 @@ def due(connection: Connection, look: Look) -> bool:
 def settle(connection: Connection, look: Look) -> tuple[Changed, ...]:
     """Settle up to 500 runs that are due."""
     draft = Draft()
-    changed = tuple(_settled(draft, run, look) for run in load(connection, _OPEN, _due(look), lock=True))
+    changed = tuple(_settled(draft, run, look) for run in load(connection, _OPEN, _due(look), lock=Lock.SKIP))
     draft.write(connection)
     return changed
 
@@ -50,7 +50,7 @@ def settle_older(
     draft = Draft()
     older = and_(RUNS.c.owner == instance_id, RUNS.c.owner_start > 0, RUNS.c.owner_start < start_count)
     changed = tuple(
-        _lost(draft, run, at) for run in load(connection, _OPEN, RUNS.c.agent_id == agent_id, older, lock=True)
+        _lost(draft, run, at) for run in load(connection, _OPEN, RUNS.c.agent_id == agent_id, older, lock=Lock.WAIT)
     )
     draft.write(connection)
     return changed
@@ -59,7 +59,7 @@ def settle_older(
 def fail_unheld(connection: Connection, agent_id: str, error: str, reason: str, at: datetime) -> tuple[Changed, ...]:
     """Fail what nobody will ever claim."""
     draft = Draft()
-    runs = load(connection, _UNHELD, RUNS.c.agent_id == agent_id, lock=True)
+    runs = load(connection, _UNHELD, RUNS.c.agent_id == agent_id, lock=Lock.WAIT)
     changed = tuple(Changed(*draft.end(run, RunStatus.FAILED, at, error=error, reason=reason)) for run in runs)
     draft.write(connection)
     return changed
@@ -87,7 +87,7 @@ def _due(look: Look) -> ColumnElement[bool]:
         and_(held, RUNS.c.stop_by <= look.at - timedelta(seconds=look.grace_s)),
     )
     return or_(
-        and_(RUNS.c.status == RunStatus.PENDING, RUNS.c.owner.is_(None), RUNS.c.start_by <= look.at),
+        and_(RUNS.c.status.in_(UNDER_WAY), RUNS.c.owner.is_(None), RUNS.c.start_by <= look.at),
         and_(RUNS.c.status == RunStatus.WAITING_CONFIRMATION, undecided),
         judged if look.verdicts else false(),
     )
@@ -119,8 +119,9 @@ def _lost(draft: Draft, run: RunRow, at: datetime) -> Changed:
     if called and run.attempt + 1 >= ATTEMPTS:
         error = f"its instance was lost {ATTEMPTS} times while it ran"
         return Changed(*draft.end(run, RunStatus.FAILED, at, error=error, reason="poison"), dropped=run.owner)
-    freed = replace(
-        run, owner=None, lease_until=None, stop_by=None, epoch=run.epoch + 1, attempt=run.attempt + int(called)
-    )
+    freed = replace(run, owner=None, lease_until=None, stop_by=None, epoch=run.epoch + 1)
+    if called:
+        start_by = at + timedelta(seconds=run.spec.start_within_s)
+        freed = replace(freed, attempt=run.attempt + 1, start_by=start_by)
     draft.put(freed)
     return Changed(freed, dropped=run.owner)

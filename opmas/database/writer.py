@@ -107,7 +107,18 @@ class Writer:
         self._wake.set()
 
     def _next_group(self) -> list[_Entry]:
-        return [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP_LIMIT))]
+        """Take what goes into one transaction.
+
+        SQLite has one writer, and any company is welcome. On PostgreSQL a transaction holds changes of one kind, which
+        can lock rows in one order: two servers with mixed groups would wait for each other.
+        """
+        ahead = list(self._queue)
+        if self._direct is None and ahead:
+            ahead = [entry for entry in ahead if entry.batch is ahead[0].batch]
+        group = ahead[:_GROUP_LIMIT]
+        taken = set(group)
+        self._queue = deque(entry for entry in self._queue if entry not in taken)
+        return group
 
     async def _commit(self, group: list[_Entry]) -> None:
         group = [entry for entry in group if not entry.answer.done()]
