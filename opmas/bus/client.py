@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from nats import errors
-from nats.aio.client import Client, Server, Srv
+from nats.aio.client import PING_PROTO, Client, Server, Srv
 from nats.aio.msg import Msg
 
 T = TypeVar("T")
@@ -62,6 +62,13 @@ class SafeClient(Client):
             self._pings_outstanding = 0
             return
         await super()._process_pong()
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        # nats-py writes it to the socket past what is still waiting to be written: the answer then says nothing of a
+        # subscription made just before, and who flushed to be ready is not.
+        self._pongs.append(future or asyncio.get_running_loop().create_future())
+        await self._send_command(PING_PROTO)
+        await self._flush_pending()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         try:

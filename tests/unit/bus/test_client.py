@@ -12,6 +12,7 @@ from opmas.bus.client import SafeClient, heeding_cancellation, next_server, reco
 
 OVERRIDDEN = {
     "_process_pong": "(self) -> None",
+    "_send_ping": "(self, future: Optional[asyncio.Future] = None) -> None",
     "_process_msg": "(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None",
     "_process_err": "(self, err_msg: str) -> None",
     "_read_loop": "(self) -> None",
@@ -24,7 +25,10 @@ OVERRIDDEN = {
         "headers: Optional[Dict[str, Any]] = None) -> Msg"
     ),
 }
-CALLED = {"_process_op_err": "(self, e: Exception) -> None"}
+CALLED = {
+    "_process_op_err": "(self, e: Exception) -> None",
+    "_send_command": "(self, cmd: bytes, priority: bool = False) -> None",
+}
 READ = (
     "_pongs",
     "_pongs_received",
@@ -85,3 +89,25 @@ async def test_a_cancellation_that_the_client_swallows_is_heeded_all_the_same() 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await heeding_cancellation(swallow())
+
+
+async def test_a_flush_follows_all_that_was_sent_before() -> None:
+    said: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","headers":true,"max_payload":1048576}\r\n')
+        while line := await reader.readline():
+            said.append(line.split(b" ")[0].strip())
+            if said[-1] == b"PING":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    client = SafeClient()
+    async with server, asyncio.timeout(10):
+        await client.connect(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await client.subscribe("news")
+        await client.flush()
+        await client.end(politely=True)
+
+    assert said == [b"CONNECT", b"PING", b"SUB", b"PING"]
