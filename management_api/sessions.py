@@ -18,6 +18,7 @@ from management_api.store.rows import SessionFilter, SessionRow
 from management_api.tenancy import require_agent
 from opmas.wire.errors import SessionNotFound
 from opmas.wire.invocation import NewSession, SessionChange, SessionDetail, SessionList, SessionMessages, SessionView
+from opmas.wire.views import AgentView
 
 router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
 
@@ -87,6 +88,7 @@ async def create_session(
     An id that is taken by another agent or user is not given: the answer says which it became.
     """
     await require_agent(fleet, caller, checked_id(body.agent_id))
+    await fleet.query("get", AgentView, body.agent_id)  # those who see everything were let pass unasked
     row = await runs.ledger.create_session(
         workspace=caller.workspace,
         agent_id=body.agent_id,
@@ -121,19 +123,8 @@ async def detailed(runs: TheRuns, row: TheSession) -> SessionDetail:
 TheDetail = Annotated[SessionDetail, Depends(detailed)]
 
 
-@router.get(
-    "/{session_id}",
-    response_model=SessionDetail,
-    dependencies=_READ,
-    responses=answers(404, example=examples.SESSION_DETAIL),
-)
-async def get_session(detail: TheDetail) -> HttpResponse:
-    """One session with what was said in it, oldest first."""
-    return shown(detail)
-
-
 @router.patch(
-    "/{session_id}",
+    "/{session_id:path}",
     response_model=SessionView,
     dependencies=_WRITE,
     responses=answers(404, 413, example=examples.SESSION),
@@ -143,14 +134,14 @@ async def rename_session(runs: TheRuns, session: TheSession, body: Annotated[Ses
     return shown(session_view(await runs.ledger.rename_session(session.workspace, session.id, body.title)))
 
 
-@router.delete("/{session_id}", status_code=204, dependencies=_WRITE, responses=answers(404, 409))
+@router.delete("/{session_id:path}", status_code=204, dependencies=_WRITE, responses=answers(404, 409))
 async def delete_session(runs: TheRuns, session: TheSession) -> None:
     """Delete a session with all its runs; 409 while one of them is under way."""
     await runs.ledger.delete_session(session.workspace, session.id)
 
 
 @router.get(
-    "/{session_id}/messages",
+    "/{session_id:path}/messages",
     response_model=SessionMessages,
     dependencies=_READ,
     responses=answers(404, example=examples.MESSAGES),
@@ -161,7 +152,7 @@ async def list_session_messages(detail: TheDetail) -> HttpResponse:
 
 
 @router.get(
-    "/{session_id}/export",
+    "/{session_id:path}/export",
     response_model=SessionDetail,
     dependencies=_READ,
     responses=_EXPORTED,
@@ -174,3 +165,15 @@ async def export_session(detail: TheDetail, format: Literal["json", "markdown"] 
         return HttpResponse(markdown(detail), 200, headers, _MARKDOWN)
     headers["Content-Disposition"] = f'attachment; filename="session-{name}.json"'
     return shown(detail, 200, headers)
+
+
+# The last: an id may have slashes.
+@router.get(
+    "/{session_id:path}",
+    response_model=SessionDetail,
+    dependencies=_READ,
+    responses=answers(404, example=examples.SESSION_DETAIL),
+)
+async def get_session(detail: TheDetail) -> HttpResponse:
+    """One session with what was said in it, oldest first."""
+    return shown(detail)

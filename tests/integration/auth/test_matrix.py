@@ -41,8 +41,12 @@ _BODIES: dict[str, dict[str, Any]] = {
 _FORMS = {"upload_files": {"file": ("a.txt", b"x", "text/plain")}}
 _QUERIES = {"list_events": {"agent": "theirs"}, "list_audit": {"agent": "theirs"}}
 _NOBODYS = {
-    **{"agent_id": "theirs", "token_id": "k0"},
-    **{"run_id": "r0", "confirmation_id": "c0", "session_id": "s0", "file_id": "f0"},
+    "agent_id": "theirs",
+    "token_id": "k0",
+    "run_id": "r0",
+    "confirmation_id": "c0",
+    "session_id": "s0",
+    "file_id": "f0",
 }
 
 
