@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from pydantic import JsonValue
 
+from opmas.agent.runs.kept import kept_by
 from opmas.bus import AnyBus, AnySubscription, Msg
 from opmas.wire import subjects
 from opmas.wire.runs import (
@@ -45,7 +46,7 @@ class RunResult:
     run_id: str
     status: RunStatus
     content: str
-    """What was said since the handler was called last: its chunks, joined."""
+    """What was said so far: its chunks, joined."""
     data: dict[str, JsonValue] | None
     error: str
     reason: str
@@ -97,19 +98,18 @@ class Entry:
 
     def result(self) -> RunResult:
         """Show it."""
-        starts = [number for number, event in enumerate(self.events) if event.kind is EventKind.STARTED]
-        said = [event.content for event in self.events[starts[-1] if starts else 0 :]]
         last = self.events[-1] if self.events else None
         end = last.end if last else None
+        asked = last.confirmation if last else None
         return RunResult(
             run_id=self.assignment.run_id,
             status=self.status,
-            content="".join(said),
+            content="".join(event.content for event in self.events),
             data=end.data if end else None,
             error=end.error if end else "",
             reason=end.reason if end else "",
             events=tuple(self.events),
-            confirmation=last.confirmation if last else None,
+            confirmation=asked and asked.model_copy(update={"state": kept_by(asked)}),
             usage=end.usage if end else None,
         )
 

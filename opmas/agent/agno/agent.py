@@ -65,7 +65,6 @@ class AgnoAgent(Agent):
         """Ask about the next tool that waits, or go on with Agno's run, on whatever replica this is."""
         from opmas.agent.agno.confirmation import decide, undecided  # noqa: PLC0415
 
-        ctx.usage(**state["used"])  # what the run has used until now counts towards its limits
         paused = decide(state["run"], decision)
         if undecided(paused):
             return self._ask(ctx, paused)
@@ -79,12 +78,13 @@ class AgnoAgent(Agent):
         from opmas.agent.agno.confirmation import state_of  # noqa: PLC0415
         from opmas.agent.agno.relay import Relay  # noqa: PLC0415
 
-        relay = Relay(ctx)
+        relay, before = Relay(ctx), ctx.content
         await relay.follow(events)
         output = relay.output
         if output is not None and output.is_paused:
             return self._ask(ctx, state_of(output))
-        return _answer(ctx, relay.content if output is None else output.content)
+        content = relay.content if output is None else output.content
+        return _answer(ctx, content, streamed=ctx.content != before)
 
     def _ask(self, ctx: RunContext, paused: dict[str, Any]) -> Any:
         from opmas.agent.agno.confirmation import undecided  # noqa: PLC0415
@@ -93,7 +93,7 @@ class AgnoAgent(Agent):
         return ctx.confirm(
             f"{self.name} wants to call {tool.get('tool_name')}",
             tool.get("tool_args") or {},
-            state={"run": paused, "used": _used(ctx)},
+            state={"run": paused},
             resume=_DECIDED,
             tool_name=str(tool.get("tool_name")),
         )
@@ -155,18 +155,13 @@ def _record(work: Any) -> Any:
     return TeamRunOutput if isinstance(work, Team) else RunOutput
 
 
-def _used(ctx: RunContext) -> dict[str, Any]:
-    """What `ctx.usage` takes to go on counting in another instance."""
-    return ctx.used.model_dump(exclude={"tool_calls"}, exclude_none=True)
-
-
-def _answer(ctx: RunContext, content: Any) -> str | None:
+def _answer(ctx: RunContext, content: Any, *, streamed: bool) -> str | None:
     """What the run ends with beside what was streamed: structured content as data, and text that came in one piece."""
     if isinstance(content, BaseModel):
         content = content.model_dump(mode="json")
     if isinstance(content, dict):
         ctx.data.update(content)
-    return content if isinstance(content, str) and not ctx.content else None
+    return content if isinstance(content, str) and not streamed else None
 
 
 def _text(value: object) -> str | None:

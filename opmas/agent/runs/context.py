@@ -17,6 +17,7 @@ from pydantic_core import from_json
 
 from opmas.agent.message import as_json
 from opmas.agent.runs.files import Files, RunFile
+from opmas.agent.runs.kept import kept_for
 from opmas.agent.runs.outbox import Outbox, encoded
 from opmas.agent.runs.tool import ToolUse
 from opmas.agent.runs.verdict import Verdict, over_tokens, over_tool_calls
@@ -58,8 +59,9 @@ class Session:
 class RunContext:
     """One run, to its handler.
 
-    `data` is the structured part of the answer, beside the text. From a handler that is no coroutine and so runs in a
-    thread, `send_from_thread` takes the place of `send`; all that is not awaited works from there as well.
+    `data` is the structured part of the answer, beside the text; `state` is what was kept for `@resume`. From a handler
+    that is no coroutine and so runs in a thread, `send_from_thread` takes the place of `send`; all that is not awaited
+    works from there as well.
     """
 
     def __init__(
@@ -78,12 +80,13 @@ class RunContext:
         self.session = Session(given.session_id, assignment.history)
         self.files = tuple(RunFile(ref, files.fetch) for ref in given.files)
         self.data: dict[str, Any] = {}
-        self.used = Usage()
+        kept = kept_for(assignment)
+        self.state, self.used = kept.state, kept.used
         self.cancelled = False
         self._outbox = outbox
         self._resumes = resumes
         self._stop = stop
-        self._said: list[str] = []
+        self._said = [kept.said]
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
@@ -92,7 +95,7 @@ class RunContext:
         """All text that was sent so far."""
         if len(self._said) > 1:
             self._said = ["".join(self._said)]
-        return self._said[0] if self._said else ""
+        return self._said[0]
 
     # --- what a handler says -----------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from opmas.agent.handlers import Handler, Kind
 from opmas.agent.runs.context import RunContext, chunks_of, clean, entered, plain
 from opmas.agent.runs.files import Files
+from opmas.agent.runs.kept import Kept
 from opmas.agent.runs.outbox import EVENT_BYTES, Outbox, encoded
 from opmas.agent.runs.verdict import CANCELLED, LOST, Verdict, over_time
 from opmas.bus import AnyBus, correlated
@@ -50,7 +51,7 @@ class Functions:
         if function is None:
             what = "@run" if again is None else f"@resume({again.name!r})"
             raise InvalidRequest(f"cannot handle the run: no function is marked {what}", "Was the package changed?")
-        return function, (context,) if again is None else (context, again.state, again.decision)
+        return function, (context,) if again is None else (context, context.state, again.decision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,8 @@ class HeldRun:
 
     def _answered(self, result: Any) -> list[bytes]:
         if isinstance(result, ConfirmationRequest):
-            return [encoded(RunEvent(kind=EventKind.CONFIRMATION, confirmation=result))]
+            kept = Kept(state=result.state, said=self._context.content, used=self._context.used)
+            return [encoded(RunEvent(kind=EventKind.CONFIRMATION, confirmation=kept.along(result)))]
         said, data = self._context.content, plain(self._context.data)
         rest = ""
         if isinstance(result, str):

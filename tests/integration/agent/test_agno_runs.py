@@ -345,7 +345,7 @@ async def test_a_run_goes_on_in_another_process_that_has_only_what_was_put_on_re
         asked = await first.run('call drop {"name": "users"}')
     assert asked.confirmation is not None
     state = json.loads(json.dumps(asked.confirmation.state))
-    assert state["used"]["total_tokens"] > 0
+    assert state["run"]
     async with harness(offline()) as second:
         again = await second.run('call drop {"name": "users"}')
         assert again.confirmation is not None

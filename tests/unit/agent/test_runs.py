@@ -122,6 +122,7 @@ class Clerk(Agent):
 
     async def ask(self, ctx: RunContext) -> Any:
         await ctx.send("May I? ")
+        ctx.usage(model="m", total_tokens=6)
         return ctx.confirm("Pay?", {"amount": 5}, state={"to": ("ann",)}, resume="pay", tool_name="pay", expires_in=9)
 
     async def ask_nobody(self, ctx: RunContext) -> Any:
@@ -131,6 +132,7 @@ class Clerk(Agent):
     async def pay(self, ctx: RunContext, state: Any, decision: Decision) -> Any:
         if decision.note == "again":
             return ctx.confirm("Really?", resume="pay", state=state)
+        ctx.usage(total_tokens=int(decision.note == "dear") * 5)
         return {"paid": decision.arguments if decision.confirmed else None, "to": state["to"], "note": decision.note}
 
 
@@ -255,12 +257,28 @@ async def test_a_decision_goes_on_with_the_state_that_was_kept(harness: AgentHar
             await harness.resume(done, confirmed=True)
         refused = await harness.resume(await harness.run("ask"), confirmed=False)
 
+    assert asked.state == {"to": ["ann"]}
     assert done.data == {"paid": {"amount": 3}, "to": ["ann"], "note": "less"}
     assert [event.kind.value for event in done.events] == [
         "started", "chunk", "confirmation", "started", "confirmation", "started", "end",
     ]  # fmt: skip
     assert refused.data is not None
     assert refused.data["paid"] is None
+
+
+async def test_what_was_said_and_used_before_a_decision_counts_after_it(harness: AgentHarness) -> None:
+    async with harness:
+        waiting = await harness.run("ask", limits=RunLimits(tokens=10))
+        cheap = await harness.resume(waiting, confirmed=True)
+        waiting = await harness.run("ask", limits=RunLimits(tokens=10))
+        dear = await harness.resume(waiting, confirmed=True, note="dear")
+
+    assert cheap.usage is not None
+    assert (cheap.usage.model, cheap.usage.total_tokens) == ("m", 6)
+    end = cheap.events[-1].end
+    assert end is not None
+    assert end.content == cheap.content == "May I? "
+    assert dear.reason == "token_limit"
 
 
 async def test_a_cancelled_run_ends_as_cancelled_with_what_was_said(harness: AgentHarness) -> None:
