@@ -19,6 +19,8 @@ from opmas.wire.errors import OpmasError
 
 # Whoever asks for more patience than this wants us to come back another day.
 MOST_S = 60.0
+# A minute and a half at least.
+_PATIENT_RETRIES = 24
 
 logger = logging.getLogger("opmas.client")
 logger.addHandler(logging.NullHandler())  # or what nobody configured would go to stderr
@@ -43,15 +45,18 @@ class Retrying:
         return await self.call(f"{method} {path}", options, send)
 
     async def call(
-        self, what: str, options: CallOptions, act: Callable[[CallOptions], Awaitable[T]], retries: int | None = None
+        self, what: str, options: CallOptions, act: Callable[[CallOptions], Awaitable[T]], *, patient: bool = False
     ) -> T:
-        """Do `act` until it succeeds, each time under the same correlation id; raises what the last try raised."""
+        """Do `act` until it succeeds, each time under the same correlation id; raises what the last try raised.
+
+        A `patient` caller has something to lose, so it waits for an open circuit too, and outlasts a restart of the API.
+        """
         identity = self._connection.headers(options)["x-correlation-id"]
         options = {**options, "correlation_id": identity}
         began = time.monotonic()
         logger.info("%s: begun [%s]", what, identity)
         try:
-            done = await self._persist(what, options, act, self._retries if retries is None else retries)
+            done = await self._persist(what, options, act, patient=patient)
         except OpmasError as error:
             error.correlation_id = identity
             logger.warning("%s: failed in %d ms: %s [%s]", what, _since(began), error.message, identity)
@@ -60,17 +65,19 @@ class Retrying:
         return done
 
     async def _persist(
-        self, what: str, options: CallOptions, act: Callable[[CallOptions], Awaitable[T]], retries: int
+        self, what: str, options: CallOptions, act: Callable[[CallOptions], Awaitable[T]], *, patient: bool
     ) -> T:
+        retries = _PATIENT_RETRIES if patient else self._retries
         number, pause_s = 0, 0.0
 
         def delay(error: Exception) -> bool | float:
-            if not self._may_pass(error):
+            if not self._may_pass(error, patient=patient):
                 return False
             waits_s = max(pause_s, min(getattr(error, "retry_after_s", None) or 0.0, MOST_S))
             if number <= retries:
                 identity = options["correlation_id"]
-                logger.warning("%s: retry %d/%d in %g s: %s [%s]", what, number, retries, waits_s, error, identity)
+                why = str(error)  # the error itself would keep its frames alive in a handler that keeps records
+                logger.warning("%s: retry %d/%d in %g s: %s [%s]", what, number, retries, waits_s, why, identity)
             return waits_s
 
         attempts = stamina.retry_context(
@@ -82,11 +89,11 @@ class Retrying:
                 return await act(options)
         raise AssertionError("stamina ends by an exception")
 
-    def _may_pass(self, error: Exception) -> bool:
-        if not isinstance(error, OpmasError) or isinstance(error, CircuitOpen):
+    def _may_pass(self, error: Exception, *, patient: bool) -> bool:
+        if not isinstance(error, OpmasError):
             return False
-        if self._breaker.is_open:
-            return False  # the next try would be refused; this error says more
+        if not patient and (isinstance(error, CircuitOpen) or self._breaker.is_open):
+            return False  # the next try would be refused, and this error says more
         return is_failure(error) or error.status == httpx2.codes.TOO_MANY_REQUESTS
 
 

@@ -4,8 +4,8 @@ An invocation is sent with an idempotency key, so that trying again never makes 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Unpack
 from urllib.parse import quote
 from uuid import uuid4
@@ -23,10 +23,9 @@ from opmas.wire.invocation import AgentRunResponse, OutwardStatus, RunList
 POLL_S = 1.0
 # A run has 10 minutes by default; who waits for it waits no less.
 PATIENCE_S = 600.0
-# A stream under way comes back after so many tries: a minute and a half, more than a restart of the API takes.
-_RESUMPTIONS = 24
 # A connection that brings nothing is not taken up again faster than this.
 _PAUSE_S = 1.0
+_END_S = 0.5
 
 
 class RunCalls:
@@ -198,26 +197,39 @@ class RunCalls:
     async def _events(
         self, agent_id: str, run_id: str, last_id: str, options: CallOptions
     ) -> AsyncGenerator[StreamedEvent]:
-        path, resumptions = _run_path(agent_id, run_id, "/stream"), None
+        path, resuming = _run_path(agent_id, run_id, "/stream"), False
         while True:
             async with AsyncExitStack() as stack:
 
                 async def opened(identified: CallOptions) -> httpx2.EventSource:
                     return await self._api.stream(stack, path, {}, last_id, identified)  # noqa: B023 - awaited below
 
-                source = await self._retrying.call(f"GET {path}", options, opened, resumptions)
+                source = await self._retrying.call(f"GET {path}", options, opened, patient=resuming)
                 if source.response.status_code == httpx2.codes.NO_CONTENT:
                     return
-                resumptions, brought = _RESUMPTIONS, False
+                resuming, brought = True, False
+                arriving = aiter(source)
                 try:
-                    async for event in source:
-                        if event.data:
-                            last_id, brought = event.id or last_id, True
-                            yield StreamedEvent.of(event)
+                    async for event in arriving:
+                        if not event.data:
+                            continue
+                        told = StreamedEvent.of(event)
+                        last_id, brought = event.id or last_id, True
+                        if told.is_last:
+                            await _read_out(arriving)
+                        yield told
                 except httpx2.HTTPError as error:
-                    logger.warning("GET %s: lost after event %s: %s", path, last_id or "none", error)
+                    logger.warning("GET %s: lost after event %s: %s", path, last_id or "none", str(error))
             if not brought:
                 await asyncio.sleep(_PAUSE_S)
+
+
+async def _read_out(arriving: AsyncIterator[httpx2.ServerSentEvent]) -> None:
+    """Read to where the stream ends, which is at once, so that the connection can be used again."""
+    with suppress(TimeoutError, httpx2.HTTPError):
+        async with asyncio.timeout(_END_S):
+            async for _ in arriving:
+                pass
 
 
 def _run_path(agent_id: str, run_id: str, part: str = "") -> str:

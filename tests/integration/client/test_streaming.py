@@ -30,6 +30,17 @@ async def test_a_stream_goes_on_after_the_last_event_that_arrived_however_it_was
     assert told[-1].run.content == "hi"
 
 
+async def test_a_stream_under_way_outlasts_an_open_circuit(
+    server: Rehearsed, client: OpmasClient, naps: list[float]
+) -> None:
+    client._breaker._clock = lambda: sum(naps)
+    server.acts = [events(1), *[hang_up] * 8, events(2, last="end")]
+
+    assert "".join([event.content or "" async for event in client.stream("echo", "r1")]) == "1 2 "
+
+    assert max(naps) > 20  # until the circuit is half open
+
+
 async def test_a_stream_may_begin_where_another_process_left_it(server: Rehearsed, client: OpmasClient) -> None:
     server.acts = [answer(b"", 204)]
 
