@@ -58,8 +58,9 @@ def error_response(
 
 
 def retry_headers(status: int) -> dict[str, str]:
-    """Tell a caller when to ask again, where that helps: a manager or NATS that restarts is back in a second."""
-    return {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    """Tell a caller when to ask again, where that helps: a manager is back, or a queue has room, in a second."""
+    helps = status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+    return {"Retry-After": "1"} if helps else {}
 
 
 def install(app: FastAPI) -> None:

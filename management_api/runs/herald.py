@@ -33,15 +33,11 @@ class Herald:
         run = change.run
         if not change.changed:
             return
-        await self.moved(run, change)
-        # Not if it can be claimed again: a new owner would take the word for its own. The old one is fenced anyway.
-        if run.cancel_requested or (change.dropped is not None and run.status.is_terminal):
-            await self.stop(run)
-
-    async def moved(self, run: RunRow, change: Changed | None = None) -> None:
-        """Tell followers that a run is another than it was."""
-        self._hub.keep(run.id, change.events if change is not None else (), run)
+        self._hub.keep(run.id, change.events, run)
         await self._hub.notify(run.id, run.seq, run)
+        # Not if it can be claimed again: a new owner would take the word for its own. The old one is fenced anyway.
+        if change.dropped is not None if run.status.is_terminal else run.cancel_requested:
+            await self.stop(run)
 
     async def stop(self, run: RunRow) -> None:
         """Tell whoever has the run to end it."""

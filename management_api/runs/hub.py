@@ -19,7 +19,7 @@ from management_api.store.ledger import Ledger
 from management_api.store.rows import RunRow, StoredEvent
 from opmas.bus import BusUnavailable, Msg
 from opmas.wire import subjects
-from opmas.wire.errors import DatabaseUnavailable
+from opmas.wire.errors import DatabaseUnavailable, OpmasError
 from opmas.wire.messages import Message
 
 # Whoever asks for a run follows it right away, or does not: so long its news is kept for them.
@@ -106,7 +106,7 @@ class Hub:
             try:
                 for start in range(0, len(followed), _PORTION):
                     await self._look(followed[start : start + _PORTION])
-            except DatabaseUnavailable as error:
+            except OpmasError as error:
                 logger.debug("cannot look for news of runs", reason=error.message)
 
     async def _look(self, run_ids: Sequence[str]) -> None:
@@ -163,8 +163,10 @@ class Hub:
             if topic.doubt > run.seq:
                 async with topic.reading:  # what the first has read, the others find
                     if topic.row is None or topic.row.seq < topic.doubt:
-                        topic.row = await self._ledger.run(run.id) or run
-                    return topic.row
+                        topic.row = await self._ledger.run(run.id)
+                    if topic.row is None:  # it was deleted meanwhile
+                        topic.doubt = 0
+                    return topic.row or run
         except DatabaseUnavailable as error:
             logger.debug("cannot see whether a run has settled", reason=error.message)
             await asyncio.sleep(_RETRY_S)

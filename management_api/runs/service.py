@@ -19,7 +19,7 @@ from management_api.runs.sweeper import Sweeper
 from management_api.runs.timings import Timings
 from management_api.runs.visibility import scope_of, sees
 from management_api.store.ledger import Ledger
-from management_api.store.rows import Accepted, RunRow, StoredEvent
+from management_api.store.rows import Accepted, Changed, RunRow, StoredEvent
 from opmas.wire.errors import FileNotFound, RunNotFound
 from opmas.wire.invocation import DecisionRequest, InvokeRequest
 from opmas.wire.runs import FileRef
@@ -89,8 +89,7 @@ class Runs:
         if accepted.created:
             await self._herald.nudge(agent_id)
         for run in accepted.interrupted:
-            await self._herald.moved(run)
-            await self._herald.stop(run)
+            await self._herald.changed(Changed(run))
         return accepted
 
     async def _files(self, caller: Principal, ids: tuple[str, ...]) -> tuple[FileRef, ...]:

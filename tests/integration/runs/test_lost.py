@@ -1,12 +1,28 @@
 """Instances that fall silent, and those that only seem to."""
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
 from management_api.runs import Timings
 from opmas.wire.runs import OnLost, RunSpec, RunStatus
-from tests.integration.api.peer import Peer, agent
-from tests.integration.runs.service import serving_runs
+from tests.integration.api.peer import Peer, agent, serving
+from tests.integration.bus.conftest import Server
+from tests.integration.runs.service import caller, serving_runs
 from tests.integration.runs.worker import STARTED, end, working
 
 QUICK = Timings(lease_s=0.4, sweep_s=0.05)
+
+
+@pytest.fixture
+async def server(free_port: Callable[[], int], tmp_path: Path) -> AsyncIterator[Server]:
+    """Run a nats-server of the test's own."""
+    own = Server(free_port(), tmp_path)
+    await own.start()
+    yield own
+    await own.kill()
 
 
 async def test_what_a_silent_instance_had_begun_is_interrupted_and_what_it_had_not_is_given_to_another(
@@ -83,3 +99,36 @@ async def test_a_run_that_outlives_its_time_is_ended_and_its_instance_told(
 
         assert await worker.told_to_stop.get() == run.id
         assert (await service.settled(run)).reason == "time_limit"
+
+
+async def test_runs_are_accepted_and_followed_while_nats_is_away_and_done_when_it_is_back(
+    sqlite_url: str, server: Server, agent_id: str
+) -> None:
+    async with serving(server.url) as peer, serving_runs(sqlite_url, server.url, agent_id) as service:
+        peer.known = {agent_id: agent(agent_id)}
+        await service.runs.cancel(caller(), agent_id, (await service.run()).id)
+        service.runs._directory._fresh_s = 0
+        await server.kill()
+
+        run = await service.run("while it is away")
+        waiting = asyncio.create_task(service.settled(run))
+        await server.start()
+        async with working(server.url, agent_id) as worker:
+            await worker.nudged.wait()
+            await worker.finish()
+
+        assert (await waiting).status is RunStatus.COMPLETED
+
+
+async def test_no_lease_is_judged_while_nats_is_away(sqlite_url: str, server: Server, agent_id: str) -> None:
+    async with serving(server.url) as peer, serving_runs(sqlite_url, server.url, agent_id, timings=QUICK) as service:
+        peer.known = {agent_id: agent(agent_id)}
+        run = await service.run()
+        async with working(server.url, agent_id) as worker:
+            await worker.report(await worker.take(), STARTED)
+            await server.kill()
+
+            assert (await service.runs.settled(run, 3 * QUICK.lease_s)).status is RunStatus.RUNNING
+            await server.start()
+
+        assert (await service.settled(run)).status is RunStatus.INTERRUPTED
