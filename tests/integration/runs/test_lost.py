@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from management_api.runs import Timings
+from opmas.wire.errors import DatabaseUnavailable, DeadlineExceeded
 from opmas.wire.runs import OnLost, RunSpec, RunStatus
 from tests.integration.api.peer import Peer, agent, serving
 from tests.integration.bus.conftest import Server
@@ -132,3 +134,29 @@ async def test_no_lease_is_judged_while_nats_is_away(sqlite_url: str, server: Se
             await server.start()
 
         assert (await service.settled(run)).status is RunStatus.INTERRUPTED
+
+
+async def test_a_frame_that_met_no_database_is_recorded_when_it_is_sent_again(
+    postgres: Any, postgres_url: str, nats_url: str, agent_id: str, peer: Peer
+) -> None:
+    async with (
+        serving_runs(postgres_url, nats_url, agent_id, timings=QUICK) as service,
+        working(nats_url, agent_id) as worker,
+    ):
+        run = await service.run()
+        waiting = asyncio.create_task(service.settled(run))
+        given = await worker.take()
+        await worker.report(given, STARTED)
+        postgres.stop()
+        try:
+            with pytest.raises(DeadlineExceeded):
+                await worker.report(given, end("done"), patience_s=3 * QUICK.lease_s)
+            assert await worker.claim() == ()
+            with pytest.raises(DatabaseUnavailable):
+                await service.run()
+        finally:
+            postgres.start()
+
+        assert (await worker.report(given, end("done"))).seq == 2
+        assert (await waiting).content == "done"
+        assert [event.seq for event in await service.log(run)] == [1, 2]

@@ -77,11 +77,11 @@ class Worker:
                     return given
                 await asyncio.sleep(0.05)
 
-    async def report(self, given: Assignment, *events: RunEvent) -> FrameReply:
+    async def report(self, given: Assignment, *events: RunEvent, patience_s: float = 10) -> FrameReply:
         """Send the next events in one frame."""
         first = self._next[given.run_id, given.epoch]
         frame = Frame(instance_id=self.id, epoch=given.epoch, first_seq=first, events=events)
-        answer = await self.bus.request(subjects.frame(self.agent_id, given.run_id), frame, 10)
+        answer = await self.bus.request(subjects.frame(self.agent_id, given.run_id), frame, patience_s)
         reply = FrameReply.model_validate_json(answer.data)
         self._next[given.run_id, given.epoch] = reply.seq + 1
         return reply
