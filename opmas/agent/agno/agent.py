@@ -63,12 +63,15 @@ class AgnoAgent(Agent):
     @resume(_DECIDED)
     async def decided(self, ctx: RunContext, state: Any, decision: Decision) -> Any:
         """Ask about the next tool that waits, or go on with Agno's run, on whatever replica this is."""
-        from opmas.agent.agno.confirmation import decide, undecided  # noqa: PLC0415
+        from opmas.agent.agno.confirmation import decide, filled, undecided  # noqa: PLC0415
+        from opmas.agent.agno.media import media  # noqa: PLC0415
 
         paused = decide(state["run"], decision)
         if undecided(paused):
             return self._ask(ctx, paused)
-        output = _record(self.work).from_dict(paused)
+        files = await media(ctx) if ctx.files else {}
+        written = {each.id: each.to_dict() for kind in files.values() for each in kind}
+        output = _record(self.work).from_dict(filled(paused, written))
         work = self._copy(ctx)
         return await self._follow(
             ctx, work.acontinue_run(run_response=output, requirements=output.requirements, **_options(ctx))
@@ -82,7 +85,7 @@ class AgnoAgent(Agent):
         await relay.follow(events)
         output = relay.output
         if output is not None and output.is_paused:
-            return self._ask(ctx, state_of(output))
+            return self._ask(ctx, state_of(output, [file.file_id for file in ctx.files]))
         content = relay.content if output is None else output.content
         return _answer(ctx, content, streamed=ctx.content != before)
 

@@ -6,6 +6,7 @@ and Agno goes on after the last: one answer for all would have to be no if any o
 """
 
 import json
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pydantic import JsonValue
@@ -17,8 +18,11 @@ State = dict[str, Any]
 """`RunOutput.to_dict()` of a paused run, or that of a team."""
 
 
-def state_of(output: Any) -> State:
-    """Write down a paused run. Raises `AgentFailed` if it waits for something that only Agno's own interface gives."""
+def state_of(output: Any, file_ids: Collection[str] = ()) -> State:
+    """Write down a paused run, without the contents of the run's files: whoever goes on with it fetches them again.
+
+    Raises `AgentFailed` if it waits for something that only Agno's own interface gives.
+    """
     state: State = json.loads(output.to_json())
     state.pop("events", None)
     for requirement in state.get("requirements") or ():
@@ -28,7 +32,19 @@ def state_of(output: Any) -> State:
                 f"cannot go on: the tool {tool.get('tool_name')!r} waits for input or for a result from outside",
                 "Runs can wait for a yes or no: use requires_confirmation.",
             )
-    return state
+    bare: State = _changed(state, lambda each: {**each, "content": None} if _is_file(each, file_ids) else each)
+    return bare if file_ids else state
+
+
+def filled(state: State, files: Mapping[str, dict[str, Any]]) -> State:
+    """Put the run's files back in, given by their ids as Agno writes them."""
+    whole: State = _changed(state, lambda each: files[each["id"]] if _is_file(each, files) else each)
+    return whole if files else state
+
+
+def _is_file(each: dict[str, Any], file_ids: Collection[str]) -> bool:
+    """Whether it is one of Agno's media, and not something else with an id and a content."""
+    return isinstance(each.get("id"), str) and each["id"] in file_ids and bool(each.keys() & {"format", "filename"})
 
 
 def undecided(state: State) -> dict[str, Any] | None:
@@ -50,16 +66,20 @@ def decide(state: State, decision: Decision) -> State:
         said["tool_args"] = dict(decision.arguments)
     elif decision.note:
         said["confirmation_note"] = decision.note
-    decided: State = _with(state, str(waiting["tool_call_id"]), said)
+    call_id = waiting["tool_call_id"]
+    decided: State = _changed(
+        state,
+        lambda each: (
+            {**each, **said} if each.get("tool_call_id") == call_id and each.get("requires_confirmation") else each
+        ),
+    )
     return decided
 
 
-def _with(value: Any, tool_call_id: str, said: dict[str, JsonValue]) -> Any:
+def _changed(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Copy JSON with each object in it changed, the inner ones first."""
     if isinstance(value, list):
-        return [_with(each, tool_call_id, said) for each in value]
-    if not isinstance(value, dict):
-        return value
-    copied = {key: _with(each, tool_call_id, said) for key, each in value.items()}
-    if copied.get("tool_call_id") == tool_call_id and copied.get("requires_confirmation"):
-        copied.update(said)
-    return copied
+        return [_changed(each, change) for each in value]
+    if isinstance(value, dict):
+        return change({key: _changed(each, change) for key, each in value.items()})
+    return value

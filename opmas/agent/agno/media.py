@@ -24,10 +24,12 @@ async def media(ctx: RunContext) -> dict[str, Any]:
         kind, _, form = file.type.partition("/")
         if kind in _KINDS:
             argument, made = _KINDS[kind]
-            arguments.setdefault(argument, []).append(made(content=content, mime_type=file.type, format=form))
+            arguments.setdefault(argument, []).append(
+                made(id=file.file_id, content=content, mime_type=file.type, format=form)
+            )
         else:
             # Agno refuses types that it does not know; which of the others a model can read, the model says.
             known = file.type if file.type in File.valid_mime_types() else None
-            document = File(content=content, filename=file.name, name=file.name, mime_type=known)
-            arguments.setdefault("files", []).append(document)
+            named: dict[str, str] = {"id": file.file_id, "filename": file.name, "name": file.name}
+            arguments.setdefault("files", []).append(File(content=content, mime_type=known, **named))
     return arguments

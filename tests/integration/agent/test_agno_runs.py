@@ -387,6 +387,21 @@ async def test_a_tool_that_waits_for_more_than_a_yes_or_no_fails_the_run_by_name
     assert "'send' waits for input" in result.error
 
 
+async def test_files_stay_out_of_the_record_of_a_pause_and_are_shown_again_afterwards() -> None:
+    image, text = b"\x89PNG" + bytes(500_000), b"milk " * 100_000
+    async with harness(Agent(id="witness", model=Witness(), tools=[drop])) as running:
+        asked = await running.run('call drop {"name": "users"}', files={"cat.png": image, "list.txt": text})
+        assert asked.confirmation is not None
+        state = json.dumps(asked.confirmation.state)
+        result = await running.resume(asked, confirmed=True)
+        said = next(each for each in called[-1] if each.role == "user")
+
+    assert len(state) < 10_000
+    assert result.status is RunStatus.COMPLETED
+    assert said.images[0].content == image
+    assert said.files[0].get_content_bytes() == text
+
+
 # --- Agno's own store ------------------------------------------------------------------------------------------------
 
 
