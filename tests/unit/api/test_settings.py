@@ -16,7 +16,7 @@ from opmas.settings import SettingsInvalid
 @pytest.fixture(autouse=True)
 def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("OPMAS_", "NATS_", "DATABASE_URL")):
+        if name.startswith(("OPMAS_", "NATS_", "DATABASE_URL", "AGENTOS_")):
             monkeypatch.delenv(name)
 
 
@@ -88,3 +88,49 @@ def test_many_who_start_at_once_agree_on_one_private_token(tmp_path: Path) -> No
     assert len(tokens.pop()) > 40
     assert stat.S_IMODE(token_path(home).stat().st_mode) == 0o600
     assert [path.name for path in home.iterdir()] == ["admin.token"]
+
+
+@pytest.mark.parametrize(
+    ("names", "face"),
+    [
+        ({}, ("127.0.0.1", 7777)),
+        ({"AGENTOS_DEFAULT_HOST": "::1", "AGENTOS_DEFAULT_PORT": "1"}, ("::1", 1)),
+        ({"AGENTOS_HOST": "::1", "AGENTOS_PORT": "2", "AGENTOS_DEFAULT_PORT": "1"}, ("::1", 2)),
+        ({"OPMAS_API__AGENTOS_PORT": "3", "AGENTOS_PORT": "2"}, ("127.0.0.1", 3)),
+    ],
+)
+def test_names_in_use_for_the_port_of_runs_stand_below_our_own(
+    monkeypatch: pytest.MonkeyPatch, names: dict[str, str], face: tuple[str, int]
+) -> None:
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+
+    own, runs = ApiSettings.load(None).service.faces()
+
+    assert runs[:2] == face
+    assert own == ("127.0.0.1", 8000, "OPMAS_API__PORT")
+
+
+def test_without_authentication_the_port_of_runs_too_is_for_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPMAS_AUTH__MODE", "none")
+    monkeypatch.setenv("AGENTOS_HOST", "0.0.0.0")  # noqa: S104 - refused
+
+    with pytest.raises(SettingsInvalid, match="127.0.0.1 only"):
+        ApiSettings.load(None)
+
+    monkeypatch.setenv("AGENTOS_ENABLED", "false")
+    assert len(ApiSettings.load(None).service.faces()) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "kilobytes"),
+    [
+        ("/api/v1/agents/echo/runs", 512),
+        ("/api/v1/agents/echo/runs/r/confirmations/c", 512),
+        ("/api/v1/agents/echo", 1024),
+        ("/api/v1/sessions", 1024),
+        ("/api/v1/files", 20 * 1024 + 64),
+    ],
+)
+def test_a_body_may_be_as_long_as_its_path_needs(path: str, kilobytes: int) -> None:
+    assert ApiSettings.load(None).body_limit(path) == kilobytes << 10
