@@ -1,6 +1,5 @@
 """Verbs about runs: `runs ls`, `show`, `cancel`, `confirm`."""
 
-import difflib
 import json as encoding
 from typing import Annotated
 from urllib.parse import quote
@@ -12,6 +11,7 @@ from opmas.cli.connection import Document, agent_path, get
 from opmas.cli.decision import waiting, waits_for
 from opmas.cli.failure import Exit, Failure
 from opmas.cli.logs import moment
+from opmas.cli.lookup import looked_up
 from opmas.cli.selection import Json
 
 HEAD = ("RUN", "AGENT", "STATUS", "CREATED", "TOOK", "TOKENS", "USER", "SESSION", "MESSAGE")
@@ -64,7 +64,7 @@ def show_run(run: str, /, *, json: Json = False) -> None:
     """Show a run: its status, times and tokens, its answer or error, and what it waits for.
 
     Args:
-        run: the run's id
+        run: the run's id, or the beginning of it
         json: one JSON document, as the API answers it
     """
     found = _found("show", run)
@@ -103,7 +103,7 @@ def cancel_runs(*runs: str, json: Json = False) -> None:
     """Cancel runs.
 
     Args:
-        runs: their ids
+        runs: their ids, or the beginnings of them
         json: one JSON document: {runs: [run, …]}
     """
     if not runs:
@@ -129,7 +129,7 @@ def confirm_run(
     """Decide what a run waits for: yes, or with --no no; the run then goes on.
 
     Args:
-        run: the run's id
+        run: the run's id, or the beginning of it
         no: reject it
         note: why; the agent is told
         arguments: a JSON object instead of the arguments that were asked about
@@ -150,7 +150,7 @@ def confirm_run(
     if json:
         paper.document(decided)
     else:
-        paper.line(f"{run}: {'rejected' if no else 'confirmed'}, {paper.status(decided['status'])}")
+        paper.line(f"{found['runId']}: {'rejected' if no else 'confirmed'}, {paper.status(decided['status'])}")
     return Exit.OK
 
 
@@ -171,15 +171,9 @@ def _sent(act: str, run: Document, part: str, body: Document | None = None) -> D
 
 
 def _found(act: str, run: str) -> Document:
-    """Fetch a run by its id alone. Raises `Failure`, with the nearest id."""
-    try:
-        return get(f"/api/v1/runs/{quote(run, safe='')}")
-    except Failure as failure:
-        if failure.code not in {"run_not_found", "not_found"}:
-            raise
-        known = [found["runId"] for found in get("/api/v1/runs", {"limit": 200})["runs"]]
-        near = [known_id for known_id in known if known_id.startswith(run)] or difflib.get_close_matches(
-            run, known, n=1
-        )
-        hint = (f"did you mean '{near[0]}'? " if near else "") + "`opmas runs ls` lists the latest"
-        raise Failure(f"cannot {act} '{run[:100]}': no such run", hint, "run_not_found") from failure
+    """Fetch a run by its id alone, or the beginning of it. Raises `Failure`, with the nearest id."""
+    return looked_up(act, "run", run, lambda one: get(f"/api/v1/runs/{quote(one, safe='')}"), _latest)
+
+
+def _latest() -> list[str]:
+    return [found["runId"] for found in get("/api/v1/runs", {"limit": 200})["runs"]]

@@ -1,6 +1,5 @@
 """Verbs about sessions: `sessions ls`, `show`, `rename`, `export`, `rm`."""
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -9,6 +8,7 @@ from urllib.parse import quote
 from opmas.cli import connection, paper
 from opmas.cli.connection import get
 from opmas.cli.failure import Failure
+from opmas.cli.lookup import looked_up
 from opmas.cli.selection import Json
 
 _PATH = "/api/v1/sessions"
@@ -52,10 +52,10 @@ def show_session(session: str, /, *, json: Json = False) -> None:
     """Show what was said in a session.
 
     Args:
-        session: the session's id
+        session: the session's id, or the beginning of it
         json: one JSON document, as the API answers it
     """
-    found = _known("show", session, lambda: get(_path(session)))
+    found = _known("show", session, lambda one: get(_path(one)))
     if json:
         paper.document(found)
         return
@@ -68,11 +68,11 @@ def rename_session(session: str, title: str, /, *, json: Json = False) -> None:
     """Give a session another title.
 
     Args:
-        session: the session's id
+        session: the session's id, or the beginning of it
         title: the new title
         json: one JSON document, as the API answers it
     """
-    renamed = _known("rename", session, lambda: connection.send("PATCH", _path(session), {"title": title}))
+    renamed = _known("rename", session, lambda one: connection.send("PATCH", _path(one), {"title": title}))
     paper.document(renamed) if json else paper.line(f"{session}: {paper.plain(renamed['title'])}")
 
 
@@ -82,11 +82,11 @@ def export_session(
     """Print a session as one document.
 
     Args:
-        session: the session's id
+        session: the session's id, or the beginning of it
         format_: json or markdown
         output: a file to write it to
     """
-    text = _known("export", session, lambda: connection.text(_path(session, "/export"), {"format": format_}))
+    text = _known("export", session, lambda one: connection.text(_path(one, "/export"), {"format": format_}))
     if output is None:
         paper.line(text.rstrip("\n") if format_ == "json" else paper.prose(text.rstrip("\n")))
         return
@@ -101,7 +101,7 @@ def rm_sessions(*sessions: str, json: Json = False) -> None:
     """Delete sessions with their runs.
 
     Args:
-        sessions: their ids
+        sessions: their ids, or the beginnings of them
         json: one JSON document: {deleted}
     """
     if not sessions:
@@ -115,21 +115,16 @@ def rm_sessions(*sessions: str, json: Json = False) -> None:
 
 
 def _delete(session: str) -> None:
-    _known("delete", session, lambda: connection.send("DELETE", _path(session)))
+    _known("delete", session, lambda one: connection.send("DELETE", _path(one)))
 
 
 def _path(session: str, part: str = "") -> str:
     return f"{_PATH}/{quote(session, safe='')}{part}"
 
 
-def _known(act: str, session: str, call: Callable[[], T]) -> T:
-    """Make a call about a session; explain an unknown id, with the nearest known one."""
-    try:
-        return call()
-    except Failure as failure:
-        if failure.code not in {"session_not_found", "not_found"}:
-            raise
-        known = [found["sessionId"] for found in get(_PATH, {"limit": 200})["sessions"]]
-        near = [one for one in known if one.startswith(session)] or difflib.get_close_matches(session, known, n=1)
-        hint = (f"did you mean '{near[0]}'? " if near else "") + "`opmas sessions ls` lists them"
-        raise Failure(f"cannot {act} '{session[:100]}': no such session", hint, "session_not_found") from failure
+def _known(act: str, session: str, call: Callable[[str], T]) -> T:
+    return looked_up(act, "session", session, call, _latest)
+
+
+def _latest() -> list[str]:
+    return [found["sessionId"] for found in get(_PATH, {"limit": 200})["sessions"]]

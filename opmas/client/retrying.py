@@ -49,7 +49,7 @@ class Retrying:
     ) -> T:
         """Do `act` until it succeeds, each time under the same correlation id; raises what the last try raised.
 
-        A `patient` caller has something to lose, so it waits for an open circuit too, and outlasts a restart of the API.
+        A `patient` caller has something to lose, so it outlasts an open circuit and a restart of the API.
         """
         identity = self._connection.headers(options)["x-correlation-id"]
         options = {**options, "correlation_id": identity}

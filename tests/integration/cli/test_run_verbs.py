@@ -72,7 +72,7 @@ def test_a_run_that_waits_for_a_human_says_how_to_decide_and_goes_on_once_it_is_
     run = ended.stderr.split()[1]
     assert ended.returncode == 8
     assert f"opmas runs confirm {run} --no" in ended.stderr
-    assert "Say it back?" in typed(opmas, "runs", "show", run).stdout
+    assert "Say it back?" in typed(opmas, "runs", "show", run[:28] + "…").stdout
 
     confirmed = typed(opmas, "runs", "confirm", run, "--arguments", '{"message": "sell"}')
 
@@ -194,6 +194,19 @@ def test_a_confirmation_is_asked_at_the_terminal_and_may_be_edited(opmas: Shell)
         screen.type("n too dear")
         screen.expect("Silent")
         assert screen.ended() == 0
+    with terminal(opmas, "run", "echo", "buy", "--param", "confirm=true") as screen:
+        screen.expect("confirm? ")
+        screen.type("e")
+        screen.expect('{"message": "buy"}')
+        screen.type("\x01\x0b" + '{"message": "sell"}')  # to the beginning, and take away what is there
+        screen.expect("sell")
+        screen.expect("sell")
+        assert screen.ended() == 0
+    with terminal(opmas, "run", "echo", "buy", "--param", "confirm=true") as screen:
+        screen.expect("confirm? ")
+        screen.leave()
+        screen.expect("waits for a human")
+        assert screen.ended() == 8
 
 
 def test_ctrl_c_cancels_the_run_and_says_so(opmas: Shell, typed: Typed) -> None:
