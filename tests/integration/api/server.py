@@ -32,7 +32,7 @@ class Server:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Return an environment without any setting of the machine's own."""
-    names = ("OPMAS_", "NATS_", "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "NO_COLOR", "FORCE_COLOR")
+    names = ("OPMAS_", "NATS_", "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "AGENTOS_", "NO_COLOR", "FORCE_COLOR")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(names)}
     return clean | {"OPMAS_HOME": str(home), **more}
 
