@@ -311,6 +311,18 @@ async def test_a_workflow_answers_with_what_its_last_step_said() -> None:
     assert result.usage.total_tokens == 3 + 5
 
 
+async def test_no_copy_of_an_agent_or_of_a_teams_member_reports_to_agno(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reports(agent: Agent) -> str:
+        "Tell whether it does."
+        return f"reports: {agent.telemetry}"
+
+    monkeypatch.setenv("AGNO_TELEMETRY", "false")  # as the runtime does before it loads an agent
+    alone = Agent(id="clerk", model=OfflineModel(), tools=[reports], telemetry=True)
+    for work in (alone, Team(id="office", model=team().model, members=[alone], telemetry=True)):
+        async with harness(work) as running:
+            assert "reports: False" in (await running.run("call reports")).content
+
+
 # --- confirmations ---------------------------------------------------------------------------------------------------
 
 
