@@ -4,7 +4,7 @@ Whoever changes runs reads them with `load`, puts the new state into a `Draft`, 
 and events are in it. Rules are the callers'; only how a run is ended by the API itself is spelled here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
@@ -108,12 +108,14 @@ class Draft:
         """Set the state of a run."""
         self._runs[run.number] = run
 
-    def append(self, run: RunRow, events: Sequence[RunEvent]) -> tuple[RunRow, tuple[StoredEvent, ...]]:
-        """Add events to a run's log; returns the run with the new number of its last event, which is put in too."""
+    def append(
+        self, run: RunRow, events: Sequence[RunEvent], changes: Mapping[str, Any]
+    ) -> tuple[RunRow, tuple[StoredEvent, ...]]:
+        """Add events to a run's log; returns it with `changes` and the number of its last event, which is put in."""
         lines = [event.model_dump_json(exclude_none=True) for event in events]
         first, last = run.seq + 1, run.seq + len(lines)
         self._frames.append({"run": run.number, "first_seq": first, "last_seq": last, "body": f"[{BREAK.join(lines)}]"})
-        run = replace(run, seq=last)
+        run = replace(run, seq=last, **changes)  # once: a row has forty fields to copy
         self.put(run)
         return run, tuple(StoredEvent(seq, line) for seq, line in enumerate(lines, first))
 
@@ -122,8 +124,8 @@ class Draft:
     ) -> tuple[RunRow, tuple[StoredEvent, ...]]:
         """End a run on the API's own account; whoever holds it is fenced."""
         end = RunEnd(status=status, error=error, reason=reason)
-        run = ended(replace(run, epoch=run.epoch + 1), end, at)
-        return self.append(run, [RunEvent(kind=EventKind.END, time=at, end=end)])
+        changes = {"epoch": run.epoch + 1, **ending(end, at)}
+        return self.append(run, [RunEvent(kind=EventKind.END, time=at, end=end)], changes)
 
     def ask(self, run: RunRow, confirmation: ConfirmationRow) -> None:
         """Keep a confirmation, in the place of an older one of that id."""
@@ -152,21 +154,20 @@ class Draft:
         return [(FRAMES, self._frames), (CONFIRMATIONS, list(self._confirmations.values())), (AUDIT, self._audit)]
 
 
-def ended(run: RunRow, end: RunEnd, at: datetime) -> RunRow:
-    """Return `run` as its end leaves it; its log is the caller's."""
-    return replace(
-        run,
-        status=end.status,
-        owner=None,
-        lease_until=None,
-        stop_by=None,
-        ended_at=at,
-        content=end.content if end.status is RunStatus.COMPLETED or end.content else None,
-        data=end.data,
-        error=end.error or None,
-        reason=end.reason or ("" if end.status is RunStatus.COMPLETED else end.status.value),
-        usage=end.usage,
-    )
+def ending(end: RunEnd, at: datetime) -> dict[str, Any]:
+    """Return what the end of a run changes of it, besides its log."""
+    return {
+        "status": end.status,
+        "owner": None,
+        "lease_until": None,
+        "stop_by": None,
+        "ended_at": at,
+        "content": end.content if end.status is RunStatus.COMPLETED or end.content else None,
+        "data": end.data,
+        "error": end.error or None,
+        "reason": end.reason or ("" if end.status is RunStatus.COMPLETED else end.status.value),
+        "usage": end.usage,
+    }
 
 
 def _values(run: RunRow, names: Iterable[str]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from management_api.store.draft import BREAK, CANCELLED, Draft, Lock, ended, load
+from management_api.store.draft import BREAK, CANCELLED, Draft, Lock, ending, load
 from management_api.store.rows import ConfirmationRow, Recorded, RunRow, StoredEvent
 from management_api.store.schema import FRAMES, RUNS
 from opmas.wire.messages import now
@@ -52,14 +53,16 @@ def _recorded(draft: Draft, run: RunRow, item: Report, at: datetime) -> tuple[Ru
         if frame.events and last <= run.seq:  # sent again: the answer was lost
             return run, Recorded(FrameReply(seq=run.seq))
         return run, _fenced(run, f"it is {run.status.value} and not held by {frame.instance_id}")
+    changes: dict[str, Any] = {"lease_until": at + timedelta(seconds=item.lease_s)}
     before = run.status
-    run = replace(run, lease_until=at + timedelta(seconds=item.lease_s))
-    events: tuple[StoredEvent, ...] = ()
+    added: tuple[StoredEvent, ...] = ()
     if frame.first_seq <= run.seq + 1 and last > run.seq:
-        run, events = _extended(draft, run, _upto_last(frame.events[run.seq + 1 - frame.first_seq :]), at)
-    draft.put(run)
+        run, added = _extended(draft, run, _upto_last(frame.events[run.seq + 1 - frame.first_seq :]), changes, at)
+    else:
+        run = replace(run, **changes)
+        draft.put(run)
     reply = FrameReply(seq=run.seq, cancel=run.cancel_requested)
-    return run, Recorded(reply, events, run if run.status is not before else None)
+    return run, Recorded(reply, added, run if run.status is not before else None)
 
 
 def _fenced(run: RunRow, why: str) -> Recorded:
@@ -82,33 +85,35 @@ def _upto_last(events: Sequence[RunEvent]) -> list[RunEvent]:
 
 
 def _extended(
-    draft: Draft, run: RunRow, events: list[RunEvent], at: datetime
+    draft: Draft, run: RunRow, events: list[RunEvent], changes: dict[str, Any], at: datetime
 ) -> tuple[RunRow, tuple[StoredEvent, ...]]:
     if run.started_epoch < run.epoch and any(event.kind is not EventKind.END for event in events):
-        run = replace(
-            run,
-            status=RunStatus.RUNNING,
-            started_epoch=run.epoch,
-            started_at=run.started_at or at,
-            stop_by=at + timedelta(seconds=run.limits.wall_time_s),
-        )
+        changes |= {
+            "status": RunStatus.RUNNING,
+            "started_epoch": run.epoch,
+            "started_at": run.started_at or at,
+            "stop_by": at + timedelta(seconds=run.limits.wall_time_s),
+        }
     last = events[-1]
     if last.kind is EventKind.END and last.end is not None:
-        run = ended(run, last.end, at)
+        changes |= ending(last.end, at)
     elif last.kind is EventKind.CONFIRMATION and last.confirmation is not None:
-        run = _waiting(draft, run, last.confirmation, at)
-    run, added = draft.append(run, events)
+        row = _confirmation(run, last.confirmation, at)
+        draft.ask(run, row)
+        changes |= {"status": RunStatus.WAITING_CONFIRMATION, "confirmation": row}
+        changes |= {"owner": None, "lease_until": None, "stop_by": None}
+    run, added = draft.append(run, events, changes)
     if run.cancel_requested and run.status is RunStatus.WAITING_CONFIRMATION:  # nobody is to be asked any more
         run, end = draft.end(run, RunStatus.CANCELLED, at, error=CANCELLED, reason="cancelled")
         added += end
     return run, added
 
 
-def _waiting(draft: Draft, run: RunRow, asked: ConfirmationRequest, at: datetime) -> RunRow:
+def _confirmation(run: RunRow, asked: ConfirmationRequest, at: datetime) -> ConfirmationRow:
     patience = run.spec.confirm_within_s
     if asked.expires_in_s is not None:
         patience = max(0.0, min(patience, asked.expires_in_s))
-    row = ConfirmationRow(
+    return ConfirmationRow(
         id=asked.id,
         run_id=run.id,
         message=asked.message,
@@ -118,10 +123,6 @@ def _waiting(draft: Draft, run: RunRow, asked: ConfirmationRequest, at: datetime
         state=asked.state,
         expires_at=at + timedelta(seconds=patience),
         requested_at=at,
-    )
-    draft.ask(run, row)
-    return replace(
-        run, status=RunStatus.WAITING_CONFIRMATION, owner=None, lease_until=None, stop_by=None, confirmation=row
     )
 
 

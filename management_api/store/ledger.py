@@ -45,6 +45,8 @@ from opmas.wire.errors import Conflict, OpmasError, TooLarge
 from opmas.wire.messages import now
 from opmas.wire.runs import Assignment, FilePiece, Frame, Turn
 
+_CORRELATION = 200  # characters of a correlation id; PostgreSQL indexes no text longer than 2,700 bytes
+
 
 class Ledger:
     """The runs in the database; any number of them may work on one."""
@@ -60,6 +62,7 @@ class Ledger:
         Raises `IdempotencyConflict`, `SessionBusy`, `QueueFull`.
         """
         doing = "accept the run"
+        new = replace(new, correlation_id=new.correlation_id[:_CORRELATION])
         try:
             return await self._store.do(doing, acceptance.accept, new)
         except Conflict as error:
