@@ -119,6 +119,15 @@ async def test_refusals_have_their_kinds_and_health_is_well(client: OpmasClient)
     assert (await client.check_health()).status in {"ok", "degraded"}
 
 
+async def test_the_port_of_runs_serves_a_client_as_well(opmas: Shell, client: OpmasClient) -> None:
+    async with OpmasClient(f"http://127.0.0.1:{opmas.env['OPMAS_API__AGENTOS_PORT']}", home.token()) as other:
+        run = await other.invoke("echo", "there", wait=30)
+        told = [event.type async for event in other.stream("echo", run.run_id)]
+
+        assert (run.content, told) == ("there", ["start", "chunk", "end"])
+        assert (await other.check_health()).healthy
+
+
 async def test_the_face_without_await_does_the_same(client: OpmasClient) -> None:
     def script() -> str:
         with BlockingClient(home.api_url(), home.token()) as blocking:
