@@ -5,7 +5,7 @@ Nothing is remembered here. Any manager answers for the whole fleet; when none d
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 import structlog
@@ -46,6 +46,7 @@ class Fleet:
         self._settings = settings
         self._bus: Bus | None = None
         self._connected = asyncio.Event()
+        self._heeding: list[Callable[[str], None]] = []
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -80,7 +81,15 @@ class Fleet:
     async def command(self, name: str, agent_id: str, params: dict[str, JsonValue], wait: float = 0.0) -> Response:
         """Ask for a change; the answer may come `wait` seconds later than others. Raises `ManagerUnavailable`."""
         message = Command(command=name, agent_id=agent_id, params=params, timestamp=now())
-        return await self._ask(subjects.COMMAND, message, RECORD_S + wait)
+        try:
+            return await self._ask(subjects.COMMAND, message, RECORD_S + wait)
+        finally:
+            for heed in self._heeding:
+                heed(agent_id)
+
+    def on_command(self, heed: Callable[[str], None]) -> None:
+        """Have `heed` called with the agent's id after each command: what was known of the agent may be outdated."""
+        self._heeding.append(heed)
 
     async def query(
         self,

@@ -5,8 +5,9 @@ known entry counts however old it is.
 """
 
 import asyncio
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 import structlog
@@ -39,6 +40,7 @@ class Directory:
         self._fleet = fleet
         self._fresh_s = timings.fresh_s
         self._entries: dict[str, _Entry] = {}
+        fleet.on_command(self._doubt)
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def keep_up(self) -> None:
@@ -72,6 +74,11 @@ class Directory:
         lock = self._asking.setdefault(agent_id, asyncio.Lock())
         async with lock:
             return self._fresh(agent_id) or await self._ask(agent_id)
+
+    def _doubt(self, agent_id: str) -> None:
+        """Believe what is known no longer than until the next question."""
+        if (entry := self._entries.get(agent_id)) is not None:
+            self._entries[agent_id] = replace(entry, at=-math.inf)
 
     def _fresh(self, agent_id: str) -> AgentView | None:
         entry = self._entries.get(agent_id)

@@ -93,6 +93,16 @@ async def test_who_cannot_be_asked_is_told_why(service: Service, peer: Peer) -> 
         await service.run()
 
 
+async def test_what_this_api_has_commanded_counts_at_once(service: Service, peer: Peer) -> None:
+    await service.run()
+
+    peer.known[service.agent_id] = peer.known[service.agent_id].model_copy(update={"desired": Desired.STOPPED})
+    await service.runs._directory._fleet.command("stop", service.agent_id, {})
+
+    with pytest.raises(AgentNotRunning):
+        await service.run()
+
+
 async def test_the_same_request_is_the_same_run(service: Service) -> None:
     first = await service.invoke("hello", key="k")
     again = await service.invoke("hello", key="k")
