@@ -20,7 +20,7 @@ from agno.models.response import ModelResponse
 
 @dataclass
 class OfflineModel(Model):
-    """Echoes the last message of the user, or calls the tools that it names; counts words as tokens.
+    """Echoes the last message of the user after `prefix`, or calls the tools that it names; counts words as tokens.
 
     `opening` stands before every message (`$said` in it is what was said, as JSON): with it a model without a mind of
     its own can lead a team. `delay_s` is waited before each word of a streamed answer.
@@ -29,6 +29,7 @@ class OfflineModel(Model):
     id: str = "offline-echo"
     name: str | None = "OfflineModel"
     provider: str | None = "Offline"
+    prefix: str = "offline: "
     opening: str = ""
     delay_s: float = 0.0
 
@@ -39,7 +40,7 @@ class OfflineModel(Model):
         calls = [] if results else _calls(self.opening.replace("$said", json.dumps(said)) + "\n" + said, tools)
         for number, call in enumerate(calls):
             call["id"] = f"call-{len(messages)}-{number}"  # made of what was said: the same words, the same answer
-        content = "" if calls else f"offline: {'; '.join(results) or said}"
+        content = "" if calls else f"{self.prefix}{'; '.join(results) or said}"
         read, written = sum(len(str(each.content or "").split()) for each in messages), len(content.split()) or 1
         return ModelResponse(
             role="assistant",

@@ -29,15 +29,15 @@ def build(settings: dict[str, Any]) -> Team:
     """Make the team as the config says."""
     name = settings.get("model", OFFLINE)
 
-    def model(by_rote: str = "") -> Model:
-        return OfflineModel(opening=by_rote) if name == OFFLINE else resolve(name)
+    def model(prefix: str, by_rote: str = "") -> Model:
+        return OfflineModel(prefix=prefix, opening=by_rote) if name == OFFLINE else resolve(name)
 
     researcher = Agent(
         id="researcher",
         name="Researcher",
         role="Gathers facts",
         instructions="Look the question up on the shelf and report what stands there, no more.",
-        model=model('call look_up {"question": $said}'),
+        model=model("\nThe shelf says: ", 'call look_up {"question": $said}'),
         tools=[look_up],
         telemetry=False,
     )
@@ -46,7 +46,7 @@ def build(settings: dict[str, Any]) -> Team:
         name="Reviewer",
         role="Weighs facts",
         instructions="Say in one sentence what would have to be known to answer the question for certain.",
-        model=model(),
+        model=model("\nStill to be settled: "),
         telemetry=False,
     )
     return Team(
@@ -55,7 +55,7 @@ def build(settings: dict[str, Any]) -> Team:
         description="Gathers facts and weighs them",
         members=[researcher, reviewer],
         mode=TeamMode.broadcast,
-        model=model('call delegate_task_to_members {"task": $said}'),
+        model=model("What the team found:", 'call delegate_task_to_members {"task": $said}'),
         instructions="Answer from what the members report, and say how far it carries.",
         telemetry=False,
     )
