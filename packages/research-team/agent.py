@@ -55,7 +55,7 @@ def build(settings: dict[str, Any]) -> Team:
         description="Gathers facts and weighs them",
         members=[researcher, reviewer],
         mode=TeamMode.broadcast,
-        model=model("What the team found:", 'call delegate_task_to_members {"task": $said}'),
+        model=model("What the team found:\n", 'call delegate_task_to_members {"task": $said}'),
         instructions="Answer from what the members report, and say how far it carries.",
         telemetry=False,
     )
