@@ -1,6 +1,8 @@
 """From `OPMAS_DATABASE__URL` to an engine whose connections are durable, bounded in time and in the right schema."""
 
 import asyncio
+import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ WRITES = "opmas_writes"  # the execution option that marks a transaction which w
 
 # sqlite3's own implicit BEGIN comes too late for reads and too weak for writes.
 _CONNECT: dict[str, Any] = {"isolation_level": None}
+
+_TRIES = 100  # of 10 ms: a second, in which the event loop stands still
 
 _HINT = "set OPMAS_DATABASE__URL to sqlite:///path/to/file or postgresql://user:password@host/database"
 
@@ -93,8 +97,23 @@ def _sqlite(url: URL, pool: dict[str, Any], deadlines: Deadlines) -> AsyncEngine
 def _make_durable(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
+        _patiently(cursor, f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _patiently(cursor: Any, statement: str) -> None:
+    # Whatever the timeout, SQLite does not wait when two programs turn a new file's journal at once: one is told at
+    # once that it is locked. That is over in a few ms.
+    for _ in range(_TRIES):
+        try:
+            cursor.execute(statement)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(0.01)
+        else:
+            return
+    cursor.execute(statement)
 
 
 def _begin(connection: Connection) -> None:
