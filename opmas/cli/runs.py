@@ -54,7 +54,8 @@ def ls_runs(
 
 def _row(run: Document) -> tuple[object, ...]:
     began, ended = run.get("startedAt"), run.get("completedAt")
-    took = paper.duration((paper.moment(ended) - paper.moment(began)).total_seconds()) if began and ended else "-"
+    took_s = (paper.moment(ended) - paper.moment(began)).total_seconds() if began and ended else None
+    took = f"{took_s:.1f}s" if took_s is not None and took_s < 10 else paper.duration(took_s)
     created, message = paper.when(run["createdAt"]), run["message"][:_SHOWN]
     ids = run.get("userId"), run.get("sessionId")
     return run["runId"], run["agentId"], run["detail"], created, took, run.get("tokensUsed"), *ids, message

@@ -43,7 +43,7 @@ def _iterated(
                 except StopAsyncIteration:
                     return
         finally:
-            self._wait(stream.aclose())
+            self._leave(stream)
 
     return iterated
 
@@ -95,13 +95,30 @@ class BlockingClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections and end the thread; the client cannot be used again."""
+        """Close the connections and end the thread; calls under way in other threads are cancelled."""
         if self._loop.is_closed():
             return
-        self._wait(self._client.close())
+        self._wait(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end(self) -> None:
+        """Give up calls of other threads, or they would wait for ever."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+        await self._client.close()
+
+    def _leave(self, stream: AsyncGenerator[Any]) -> None:
+        if self._loop.is_closed():
+            return
+        if threading.current_thread() is self._thread:  # collected as garbage here, where waiting would never end
+            asyncio.run_coroutine_threadsafe(stream.aclose(), self._loop)
+        else:
+            self._wait(stream.aclose())
 
     def _wait(self, call: Coroutine[Any, Any, T]) -> T:
         if self._loop.is_closed():

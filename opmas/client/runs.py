@@ -6,6 +6,7 @@ An invocation is sent with an idempotency key, so that trying again never makes 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
+from datetime import datetime
 from typing import Unpack
 from urllib.parse import quote
 from uuid import uuid4
@@ -82,7 +83,7 @@ class RunCalls:
         agent: str | None = None,
         session: str | None = None,
         status: str | None = None,
-        since: str | None = None,
+        since: datetime | str | None = None,
         limit: int | None = None,
         offset: int | None = None,
         **options: Unpack[CallOptions],
@@ -242,4 +243,8 @@ def _is_settled(run: AgentRunResponse) -> bool:
 
 def chosen(query: Mapping[str, object]) -> dict[str, str]:
     """Return the filters that are set, as they travel."""
-    return {name: str(value) for name, value in query.items() if value is not None}
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else str(value)
+        for name, value in query.items()
+        if value is not None
+    }

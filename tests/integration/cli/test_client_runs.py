@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ async def test_a_run_is_invoked_awaited_polled_and_listed(client: OpmasClient) -
     assert (polled.content, polled.session_id) == ("again", waited.session_id)
     assert polled.metadata is not None
     assert polled.metadata.correlation_id == "ours"
-    listed = await client.runs(agent="echo", session=waited.session_id)
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    listed = await client.runs(agent="echo", session=waited.session_id, since=hour_ago)
     assert [run.run_id for run in listed.runs] == [begun.run_id, waited.run_id]
     failed = await client.invoke("echo", "x", params={"fail": "broken"})
     with pytest.raises(RunFailed, match="broken"):

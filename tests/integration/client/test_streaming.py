@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from concurrent.futures import CancelledError
 
 import pytest
 
 from opmas.client import BlockingClient, GatewayTimeout, NotFound, OpmasClient, RunFailed, ServiceUnavailable
 from tests.integration.client.rehearsed import RUN, Rehearsed, answer, events, hang_up, refuse, silence
+from tests.node import until
 
 WAITING = {
     "requiresConfirmation": True,
@@ -125,3 +127,27 @@ async def test_the_face_without_await_serves_threads_and_code_inside_a_running_l
         assert await asyncio.to_thread(script) == "1 2 "
     assert len(runs) == 2
     assert not [thread for thread in threading.enumerate() if thread.name == "opmas-client"]
+
+
+async def test_closing_the_face_without_await_ends_the_calls_of_other_threads(server: Rehearsed) -> None:
+    server.acts = [silence]
+    ended: list[str] = []
+
+    def work(client: BlockingClient) -> None:
+        try:
+            client.get_run("echo", "r1")
+        except CancelledError:
+            ended.append("cancelled")
+
+    def script() -> None:
+        with BlockingClient(server.url) as client:
+            thread = threading.Thread(target=work, args=(client,))
+            thread.start()
+            until(lambda: server.heard, "the request")
+            left = client.stream("echo", "r1")
+        thread.join(20)
+        del left
+
+    async with asyncio.timeout(20):
+        await asyncio.to_thread(script)
+    assert ended == ["cancelled"]
