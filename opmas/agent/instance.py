@@ -104,10 +104,10 @@ class Instance:
         for subject in service.subjects:
             await self._listen(subject, partial(service.answer, bus))
         if self.runs.takes_runs:
-            await self._listen(subjects.run(agent_id), self.runs.nudge, queue=agent_id)
+            await self.runs.listen(bus, tasks)
         await self.bus.flush()
         if self.runs.takes_runs:
-            self.runs.start(bus, tasks)
+            self.runs.start()
 
     async def _listen(
         self,

@@ -1,7 +1,8 @@
 """The runs of one instance: claimed when there is room and word of work, held side by side, drained at the end.
 
 Nothing here polls: work is asked for at the start, after a lost connection, when the API says that there is some, and
-when a run has ended while more was known to wait.
+when a run has ended while more was known to wait. An instance that stays full does not listen, so that word of work
+reaches a replica that has room.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from opmas.agent.environment import Environment
 from opmas.agent.handlers import Handler
 from opmas.agent.runs.held import Functions, HeldRun, Site
 from opmas.agent.runs.verdict import CANCELLED, LOST, STOPPING
-from opmas.bus import AnyBus, BusUnavailable, Msg, NoResponders
+from opmas.bus import AnyBus, AnySubscription, BusUnavailable, Msg, NoResponders
 from opmas.wire import subjects
 from opmas.wire.errors import DeadlineExceeded
 from opmas.wire.runs import Assignment, Claim, Claimed
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # Longer than any claim should take: what is assigned in an answer that we no longer hear waits for its lease to end.
 _CLAIM_S = 10.0
+# Full for so long (seconds) it will be for longer: runs that end faster make room before another replica is needed.
+_FULL_S = 0.2
 # After an outage a fleet shall not ask in step.
 _JITTER_S = 1.0
 
@@ -40,6 +43,8 @@ class Worker:
         self._claiming = False
         self._more = False
         self._ending = False
+        self._listening: AnySubscription | None = None
+        self._full: asyncio.TimerHandle | None = None
         self.handled = 0
 
     @property
@@ -52,16 +57,29 @@ class Worker:
         """How many runs it holds."""
         return len(self._held)
 
-    def start(self, bus: AnyBus, tasks: asyncio.TaskGroup) -> None:
-        """Ask for work; runs are held in `tasks`."""
+    async def listen(self, bus: AnyBus, tasks: asyncio.TaskGroup) -> None:
+        """Listen for word of work; runs are held in `tasks`."""
         environment = self._environment
         threads = ThreadPoolExecutor(environment.max_runs, thread_name_prefix="run")
         self._site = Site(environment.agent_id, environment.instance_id, bus, tasks, threads, self._functions)
+        await self._listen(self._site)
+
+    def start(self) -> None:
+        """Ask for work."""
         self._claim_soon()
 
-    async def nudge(self, _msg: Msg) -> None:
-        """Hear that there is work."""
+    async def _listen(self, site: Site) -> None:
+        if self._listening is None and not self._ending:
+            subject, queue = subjects.run(site.agent_id), site.agent_id
+            self._listening = await site.bus.subscribe(subject, self._hear, tasks=site.tasks, queue=queue)
+
+    async def _hear(self, _msg: Msg) -> None:
         self._claim_soon()
+
+    async def _leave(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            await listening.drain()
 
     def reconnected(self) -> None:
         """Ask for work after an outage: what was said meanwhile was not heard."""
@@ -92,12 +110,15 @@ class Worker:
     async def _claim_all(self, site: Site) -> None:
         """Claim until there is no more work, or no more room."""
         try:
+            await self._listen(site)  # first: what is accepted after the claim is heard of
             while self._more and (room := self._room) > 0:
                 self._more = False
                 assignments = await self._claim(site, room)
                 self._more = self._more or len(assignments) >= room
                 for assignment in assignments:
                     self._take(site, assignment)
+        except Exception:  # the edge of a claim: the next word of work, or end of a run, makes another
+            logger.exception("cannot claim runs")
         finally:
             self._claiming = False
 
@@ -120,16 +141,27 @@ class Worker:
             older.stop(LOST)
         held = HeldRun(assignment, site)
         self.handled += 1
-        self._held[held] = site.tasks.create_task(self._hold(held), name=f"hold {assignment.run_id}", context=Context())
+        hold = self._hold(held)
+        self._held[held] = site.tasks.create_task(hold, name=f"hold {assignment.run_id}", context=Context())
+        if self._room <= 0 and self._full is None:
+            self._full = asyncio.get_running_loop().call_later(_FULL_S, self._still_full, site)
+
+    def _still_full(self, site: Site) -> None:
+        self._full = None
+        if self._room <= 0 and not self._ending:
+            site.tasks.create_task(self._leave(), name="full", context=Context())
 
     async def _hold(self, held: HeldRun) -> None:
         try:
             await held.live()
+        except asyncio.CancelledError:  # the instance is being given up
+            self._ending = True
+            raise
         except Exception:  # the edge of a run: what is wrong with one must not end the others
             logger.exception("cannot go on with the run %s", held.run_id)
         finally:
             del self._held[held]
-            if self._more:
+            if self._more or self._listening is None:
                 self._claim_soon()
 
     # --- the end -----------------------------------------------------------------------------------------------------
@@ -137,6 +169,9 @@ class Worker:
     async def drain(self) -> None:
         """Claim no more, and return when all runs have ended; the caller sets the deadline."""
         self._ending = True
+        if self._full is not None:
+            self._full.cancel()
+        await self._leave()
         while self._held:
             await asyncio.wait(self._held.values())
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,25 @@ async def test_fifty_runs_at_once_are_held_eight_at_a_time(nats_url: str) -> Non
 
     assert [result.content for result in results] == [str(number) for number in range(50)]
     assert most == 8
+
+
+async def test_a_replica_that_stays_full_leaves_word_of_work_to_others(nats_url: str) -> None:
+    slow, release, _ = waiting()
+    async with stage(slow, nats_url, max_runs=1) as on:
+        held = await on.desk.accept("wait")
+        await on.desk.reported(held, 2)
+        await until(lambda: on.instance.runs._listening is None)
+        environment = replace(on.instance.environment, instance_id="the-other")
+        async with await Bus.connect(nats_url, name="other") as bus, asyncio.TaskGroup() as tasks:
+            other = Instance(counting(1), environment, ConfigSource())
+            await other.start(bus, tasks)
+            for _ in range(10):
+                assert (await on.desk.settled(await on.desk.accept("count"))).content == "0 "
+            await other.drain()
+            await other.abandon()
+        release.set()
+        await on.desk.settled(held)
+        assert (await on.desk.settled(await on.desk.accept("wait"))).content == "waiting, done"
 
 
 async def test_a_frames_answer_can_cancel(nats_url: str) -> None:
