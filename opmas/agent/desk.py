@@ -15,6 +15,8 @@ from pydantic import JsonValue
 from opmas.agent.runs.kept import kept_by
 from opmas.bus import AnyBus, AnySubscription, Msg
 from opmas.wire import subjects
+from opmas.wire.errors import FileNotFound
+from opmas.wire.messages import failure
 from opmas.wire.runs import (
     Assignment,
     Claim,
@@ -165,13 +167,21 @@ class Desk:
     async def take_file(self, msg: Msg) -> None:
         """Give a piece of a file."""
         asked = FilePieceRequest.model_validate_json(msg.data)
-        content, end = self._files[asked.file_id], asked.offset + _PIECE_BYTES
+        content, end = self._files.get(asked.file_id), asked.offset + _PIECE_BYTES
+        if content is None:
+            error = FileNotFound(f"there is no file {asked.file_id}")
+            await self._bus.respond(msg, failure("file", self._agent_id, error.body()))
+            return
         piece = FilePiece(
             data=b64encode(content[asked.offset : end]).decode(), next=end if end < len(content) else None
         )
         await self._bus.respond(msg, piece)
 
     # --- what callers want -------------------------------------------------------------------------------------------
+
+    def forget_files(self) -> None:
+        """Lose all files, as when they were deleted after a run was accepted."""
+        self._files.clear()
 
     async def accept(
         self,

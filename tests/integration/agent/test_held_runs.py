@@ -36,10 +36,12 @@ class Hearing(Desk):
         self.frames: list[Frame] = []
         self.bytes: list[int] = []
         self.errors = 0
+        self.before_claim: Callable[[], None] = lambda: None
         self.answer: Callable[[Msg, FrameReply], FrameReply | None] = lambda _, reply: reply
 
     async def take_claim(self, msg: Msg) -> None:
         self.claims += 1
+        self.before_claim()
         await super().take_claim(msg)
 
     async def take_frame(self, msg: Msg) -> None:
@@ -365,6 +367,23 @@ async def test_a_server_that_takes_small_messages_gets_small_frames(
         assert max(on.desk.bytes) < 100_000
     finally:
         await server.kill()
+
+
+async def test_a_file_that_is_gone_fails_the_run_by_name(nats_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    agent = Agent()
+
+    @agent.run
+    async def read(ctx: RunContext) -> str:
+        return f"{ctx.files[0].name}: {len(await ctx.files[0].read())}"
+
+    async with stage(agent, nats_url) as on:
+        there = await on.desk.settled(await on.desk.accept("x", files={"big": b"x" * 1_000_000}))
+        on.desk.before_claim = on.desk.forget_files
+        with caplog.at_level(logging.CRITICAL):
+            gone = await on.desk.settled(await on.desk.accept("x", files={"f": b"1"}))
+
+    assert there.content == "big: 1000000"
+    assert (gone.status, gone.reason) == (RunStatus.FAILED, "file_not_found")
 
 
 async def test_an_instance_at_rest_asks_for_nothing(nats_url: str) -> None:
