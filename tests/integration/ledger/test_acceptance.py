@@ -66,6 +66,7 @@ async def test_without_a_key_a_correlation_id_joins_equal_requests_for_a_minute(
         new(correlation_id="c", agent_id="other"),
         new(correlation_id="c", created_at=asked.created_at + SAME_WITHIN * 2),
         new(correlation_id=""),
+        new(correlation_id="c" * 10_000),
     ):
         assert (await ledger.accept(different)).created
 

@@ -46,19 +46,19 @@ async def test_who_holds_a_run_is_asked_with_every_frame_to_stop_it(ledger: Ledg
     assert ended.run.status is RunStatus.CANCELLED
 
 
-@pytest.mark.parametrize("round_", range(3))
-async def test_a_cancel_that_meets_the_end_leaves_one_end(ledger: Ledger, other_ledger: Ledger, round_: int) -> None:
+async def test_a_cancel_that_meets_the_end_leaves_one_end(ledger: Ledger, other_ledger: Ledger) -> None:
     instance = Instance(ledger)
-    await ledger.accept(new())
-    given = await instance.start()
+    for _ in range(5):
+        await ledger.accept(new())
+        given = await instance.start()
 
-    async with asyncio.timeout(20):
-        await asyncio.gather(instance.send(given, end()), other_ledger.cancel(given.run_id, "ann"))
+        async with asyncio.timeout(20):
+            await asyncio.gather(instance.send(given, end()), other_ledger.cancel(given.run_id, "ann"))
 
-    assert await kinds(ledger, given.run_id) == ["started", "end"]
-    run = await ledger.run(given.run_id)
-    assert run is not None
-    assert run.status is RunStatus.COMPLETED
+        assert await kinds(ledger, given.run_id) == ["started", "end"]
+        run = await ledger.run(given.run_id)
+        assert run is not None
+        assert run.status is RunStatus.COMPLETED
 
 
 async def test_who_asks_although_it_was_told_to_stop_is_not_waited_for(ledger: Ledger, instance: Instance) -> None:
