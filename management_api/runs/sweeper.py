@@ -16,6 +16,7 @@ from management_api.runs.directory import Directory
 from management_api.runs.herald import Herald
 from management_api.runs.timings import Timings
 from management_api.store.ledger import Ledger
+from opmas.bus import BusUnavailable
 from opmas.wire.errors import DatabaseUnavailable
 from opmas.wire.messages import now
 
@@ -50,8 +51,7 @@ class Sweeper:
 
     async def _sweep(self) -> None:
         at = now()  # before the clocks are compared: what happens in a pause after this is not judged
-        bus = self._fleet.connection
-        connected_since = bus.good_since if bus is not None else None
+        connected_since = await self._connected_since()
         verdicts = self._calm.tick(time.monotonic(), time.time(), self._timings.sweep_s, connected_since)
         swept = await self._ledger.sweep(at, verdicts, self._timings.grace_s)
         for change in swept.changed:
@@ -60,6 +60,17 @@ class Sweeper:
         for agent_id in swept.agents_with_work:
             await self._herald.nudge(agent_id)
         await self._now_and_then(time.monotonic())
+
+    async def _connected_since(self) -> float | None:
+        """Ask NATS for a sign of life: it may be frozen for many seconds before the connection counts as lost."""
+        bus = self._fleet.connection
+        if bus is None:
+            return None
+        try:
+            await bus.flush(self._timings.lease_s / 4)
+        except BusUnavailable:
+            return None
+        return bus.good_since
 
     async def _now_and_then(self, at: float) -> None:
         if at >= self._orphans_at:

@@ -122,6 +122,21 @@ async def test_runs_are_accepted_and_followed_while_nats_is_away_and_done_when_i
         assert (await waiting).status is RunStatus.COMPLETED
 
 
+async def test_no_lease_is_judged_while_nats_is_frozen(sqlite_url: str, server: Server, agent_id: str) -> None:
+    async with serving(server.url) as peer, serving_runs(sqlite_url, server.url, agent_id, timings=QUICK) as service:
+        peer.known = {agent_id: agent(agent_id)}
+        async with working(server.url, agent_id) as worker:
+            run = await service.run()
+            given = await worker.take()
+            await worker.report(given, STARTED)
+            await server.freeze()
+            still = await service.runs.settled(run, 3 * QUICK.lease_s)
+            server.thaw()
+
+            assert still.status is RunStatus.RUNNING
+            assert not (await worker.report(given, end())).fenced
+
+
 async def test_no_lease_is_judged_while_nats_is_away(sqlite_url: str, server: Server, agent_id: str) -> None:
     async with serving(server.url) as peer, serving_runs(sqlite_url, server.url, agent_id, timings=QUICK) as service:
         peer.known = {agent_id: agent(agent_id)}
