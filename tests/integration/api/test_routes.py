@@ -66,7 +66,7 @@ async def test_an_error_of_the_manager_keeps_its_code_on_both_kinds_of_route(
         "correlationId": query.headers["x-correlation-id"],
         "hint": "do this",
     }
-    assert query.headers.get("retry-after") == ("1" if kind.status == 503 else None)
+    assert query.headers.get("retry-after") == ("1" if kind.status in {429, 503} else None)
 
 
 async def test_what_a_caller_filters_by_reaches_the_manager(http: httpx2.AsyncClient, peer: Peer) -> None:
