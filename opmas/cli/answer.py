@@ -16,6 +16,8 @@ from opmas.cli.decision import ask, waiting, waits_for
 from opmas.cli.failure import Exit, Failure
 
 if TYPE_CHECKING:  # the import is dear, see above
+    from stamina.instrumentation import RetryDetails
+
     from opmas.client import BlockingClient, Confirmation, StreamedEvent
     from opmas.wire.invocation import AgentRunResponse
 
@@ -31,7 +33,7 @@ def calling(act: str, agent: str = "") -> Iterator["BlockingClient"]:
     from opmas.client import BlockingClient  # noqa: PLC0415 - as the module says
     from opmas.wire.errors import OpmasError  # noqa: PLC0415 - as the module says
 
-    set_on_retry_hooks([])  # they would print to stdout
+    set_on_retry_hooks([_tell_retry])
     try:
         with BlockingClient(home.api_url(), home.token()) as client:
             yield client
@@ -39,6 +41,10 @@ def calling(act: str, agent: str = "") -> Iterator["BlockingClient"]:
         if agent and error.code == "agent_not_found":
             raise no_such_agent(act, agent) from error
         raise Failure(error.message, error.hint, error.code) from error
+
+
+def _tell_retry(details: "RetryDetails") -> None:
+    paper.aside(f"{details.caused_by}; trying again in {details.wait_for:g} s")
 
 
 def at_terminal() -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from opmas.cli import home
 from opmas.client import BlockingClient, NotFound, OpmasClient, RunFailed, Unauthorized
-from opmas.wire.errors import ConfirmationDecided, IdempotencyConflict
+from opmas.wire.errors import ConfirmationDecided, IdempotencyConflict, TooLarge
 from opmas.wire.invocation import OutwardStatus
 from tests.integration.cli.conftest import Shell
 
@@ -115,6 +115,8 @@ async def test_refusals_have_their_kinds_and_health_is_well(client: OpmasClient)
         await client.invoke("nobody", "hi")
     with pytest.raises(NotFound):
         await client.get_run("echo", "0" * 32)
+    with pytest.raises(TooLarge):
+        await client.invoke("echo", "x" * 8_000_000)
     with pytest.raises(Unauthorized) as caught:
         await client.runs(token="wrong-token")
     assert (caught.value.status, caught.value.correlation_id != "") == (401, True)

@@ -170,6 +170,13 @@ def test_an_error_about_runs_has_its_exit_code_and_says_what_to_do(
     assert said in ended.stderr
 
 
+def test_while_nobody_answers_a_run_is_tried_again_and_says_so(opmas: Shell, typed: Typed) -> None:
+    ended = typed(opmas, "run", "echo", "hi", OPMAS_URL="http://127.0.0.1:1", AGENTOS_RETRY_ATTEMPTS="1")
+
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert "trying again in 1 s\nopmas: cannot reach the management API" in ended.stderr
+
+
 def test_chat_takes_lines_from_a_pipe_in_one_session(opmas: Shell) -> None:
     ended = subprocess.run(
         [OPMAS, "chat", "echo"],
