@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy import bindparam as given
 
 from management_api.store.cancellation import cancelled
@@ -26,6 +26,10 @@ SAME_WITHIN = timedelta(seconds=60)
 
 _TITLE = 80  # characters of the first message
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,200}")
+_LOCK = text(
+    "SELECT pg_advisory_xact_lock(7216, hash) FROM"
+    " (SELECT DISTINCT hashtext(id) AS hash FROM unnest(CAST(:ids AS text[])) AS id ORDER BY hash) AS hashes"
+)
 _TOUCH = (
     update(SESSIONS)
     .where(SESSIONS.c.workspace == given("of"), SESSIONS.c.id == given("named"))
@@ -76,6 +80,8 @@ class _Desk:
         ids = {new.correlation_id for new in self.items if new.idempotency_key is None and new.correlation_id}
         if not ids:
             return {}
+        if self.connection.dialect.name == "postgresql":  # no index keeps two servers from accepting the same at once
+            self.connection.execute(_LOCK, {"ids": sorted(ids)})
         oldest = min(new.created_at for new in self.items) - SAME_WITHIN
         known = self._known(RUNS.c.correlation_id.in_(ids), RUNS.c.ended_at.is_(None), RUNS.c.created_at >= oldest)
         return {_correlation(one.run, one.request_hash): one for one, _, _ in known}
@@ -210,9 +216,9 @@ class _Desk:
         self.draft, self.runs, self.begun, self.touched = Draft(), [], {}, {}
 
 
-def is_session_id(text: str | None) -> bool:
+def is_session_id(name: str | None) -> bool:
     """Say whether a caller may name a session so."""
-    return text is not None and _SESSION_ID.fullmatch(text) is not None
+    return name is not None and _SESSION_ID.fullmatch(name) is not None
 
 
 def _correlation(run: RunRow | NewRun, request_hash: str) -> tuple[str, ...]:

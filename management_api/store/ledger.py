@@ -45,6 +45,7 @@ from opmas.wire.errors import Conflict, OpmasError, TooLarge
 from opmas.wire.messages import now
 from opmas.wire.runs import Assignment, FilePiece, Frame, Turn
 
+_RACES = 2  # that one request can lose against another server: for its session, and for its key
 _CORRELATION = 200  # characters of a correlation id; PostgreSQL indexes no text longer than 2,700 bytes
 
 
@@ -63,13 +64,14 @@ class Ledger:
         """
         doing = "accept the run"
         new = replace(new, correlation_id=new.correlation_id[:_CORRELATION])
-        try:
-            return await self._store.do(doing, acceptance.accept, new)
-        except Conflict as error:
-            if type(error) is not Conflict:
-                raise
-            # Another server has just put the same key, or the same new session, on record: now it can be seen.
-            return await self._store.do(doing, acceptance.accept, new)
+        for _ in range(_RACES):
+            try:
+                return await self._store.do(doing, acceptance.accept, new)
+            except Conflict as error:
+                if type(error) is not Conflict:
+                    raise
+                # Another server has just put the same key, or the same new session, on record: now it can be seen.
+        return await self._store.do(doing, acceptance.accept, new)
 
     async def claim(
         self, agent_id: str, instance_id: str, start_count: int, room: int, lease_s: float

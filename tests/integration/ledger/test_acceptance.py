@@ -31,8 +31,9 @@ async def test_what_was_accepted_is_on_record_as_it_was_asked(ledger: Ledger) ->
     assert await ledger.run("other") is None
 
 
-async def test_of_identical_requests_at_once_one_makes_the_run(ledger: Ledger, other_ledger: Ledger) -> None:
-    asked = [new(idempotency_key="k", session_id="s") for _ in range(20)]
+@pytest.mark.parametrize("mark", ["idempotency_key", "correlation_id"])
+async def test_of_identical_requests_at_once_one_makes_the_run(ledger: Ledger, other_ledger: Ledger, mark: str) -> None:
+    asked = [new(session_id="s", **{mark: "k"}) for _ in range(20)]
 
     async with asyncio.timeout(20):
         answers = await asyncio.gather(
