@@ -9,11 +9,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from agno.run.cancel import acancel_run, aget_active_runs
+
 from opmas.agent import RunContext
 from opmas.agent.runs.tool import shown
 from opmas.wire.errors import AgentFailed
 from opmas.wire.runs import EventKind, RunEvent, ToolCall
 
+_UNSAID = "Agno did not say why"
 _SCALARS = (str, int, float, bool)
 # An event of a run has 600 KB, and this is JSON within JSON: every quote takes three bytes.
 _AGNO_CHARS = 150_000
@@ -29,26 +32,31 @@ class Relay:
         """What a workflow ended with, which gives no record."""
         self._ctx = ctx
         self._error = ""
+        self._members: set[str] = set()
 
     async def follow(self, events: AsyncGenerator[Any, None]) -> None:
         """Pass on `events` until they end. Raises `AgentFailed` when Agno says that the run did.
 
         Cancelled, it closes the stream of events first: Agno then asks its model for no more, and stores the run as
-        cancelled.
+        cancelled. A team's members stop at their next word.
         """
-        async with aclosing(events) as stream:
-            async for event in stream:
-                if getattr(event, "event", None):
-                    await self._pass_on(event)
-                else:
-                    self.output = event
+        try:
+            async with aclosing(events) as stream:
+                async for event in stream:
+                    if getattr(event, "event", None):
+                        await self._pass_on(event)
+                    else:
+                        self.output = event
+        except BaseException:
+            await self._stop_members()
+            raise
         if self._error:
             raise AgentFailed(self._error, "The log of the agent may tell more.")
 
     async def _pass_on(self, event: Any) -> None:
         kind = event.event.removeprefix("Team")  # teams say the same in other words
-        self._note(kind, event)
-        is_outermost = event.run_id == self._ctx.run_id
+        is_outermost = getattr(event, "run_id", None) == self._ctx.run_id
+        self._note(kind, event, is_outermost=is_outermost)
         content = event.content if is_outermost and kind == "RunContent" else None
         if isinstance(content, str) and len(content) > _AGNO_CHARS:
             await self._ctx.send(content)
@@ -64,7 +72,7 @@ class Relay:
             # With its tool also where it is not shown: the tool calls of a team's members count, too.
             await self._ctx.emit(RunEvent(kind=face, tool=tool, agno=agno))
 
-    def _note(self, kind: str, event: Any) -> None:
+    def _note(self, kind: str, event: Any, *, is_outermost: bool) -> None:
         """Remember what the event means for the run as a whole."""
         if kind == "ModelRequestCompleted":
             self._ctx.usage(
@@ -73,16 +81,27 @@ class Relay:
                 input_tokens=event.input_tokens or 0,
                 output_tokens=event.output_tokens or 0,
             )
-        elif event.run_id == self._ctx.run_id:
-            if kind in ("RunError", "WorkflowError"):
-                self._error = str(
-                    getattr(event, "content", None) or getattr(event, "error", None) or "Agno said not why"
-                )
-            elif kind in ("RunCancelled", "WorkflowCancelled"):
-                # Not by us: we cancel the handler. A hook or tool of the author's has.
-                self._error = f"cancelled within the agent: {getattr(event, 'reason', None) or 'Agno said not why'}"
-            elif kind == "WorkflowCompleted":
-                self.content = event.content
+        elif is_outermost:
+            self._conclude(kind, event)
+        elif kind in ("RunStarted", "RunContinued"):
+            self._members.add(event.run_id)
+        elif kind == "RunCompleted":
+            self._members.discard(event.run_id)
+
+    def _conclude(self, kind: str, event: Any) -> None:
+        if kind in ("RunError", "WorkflowError"):
+            self._error = str(getattr(event, "content", None) or getattr(event, "error", None) or _UNSAID)
+        elif kind in ("RunCancelled", "WorkflowCancelled"):
+            # Not by us: we cancel the handler. A hook or tool of the author's has.
+            self._error = f"cancelled within the agent: {getattr(event, 'reason', None) or _UNSAID}"
+        elif kind == "WorkflowCompleted":
+            self.content = event.content
+
+    async def _stop_members(self) -> None:
+        """Tell a team's members to stop: they work in tasks of their own, which outlive that of the team."""
+        active = await aget_active_runs()
+        for run_id in self._members & active.keys():
+            await acancel_run(run_id)
 
 
 _TOOLS = ("ToolCallStarted", "ToolCallCompleted")

@@ -18,7 +18,7 @@ from agno.models.message import Message
 from agno.models.response import ModelResponse
 from agno.run import RunContext
 from agno.run.agent import RunContentEvent
-from agno.run.cancel import acancel_run
+from agno.run.cancel import acancel_run, aget_active_runs
 from agno.team import Team
 from agno.tools import tool
 from agno.workflow import Step, Workflow
@@ -299,6 +299,26 @@ async def test_a_team_answers_as_one_and_its_members_are_told_to_callers_of_agno
     assert result.content == "offline: offline: 23"
     assert {event.tool.name for event in kinds(result, EventKind.TOOL)} == {"delegate_task_to_member"}
     assert {"TeamRunStarted", "RunStarted", "ToolCallCompleted", "RunCompleted", "TeamRunCompleted"} <= {*agno(result)}
+
+
+async def test_a_cancelled_team_stops_its_members_too() -> None:
+    before = asyncio.all_tasks()
+    slow = Agent(id="clerk", model=OfflineModel(delay_s=0.01))
+    leader = OfflineModel(opening='call delegate_task_to_member {"member_id": "clerk", "task": $said}')
+    async with harness(Team(id="office", model=leader, members=[slow])) as running:
+        run_id = await running.begin("word " * 3000)
+        await running.reported(run_id, 12)
+        working = await aget_active_runs()
+        result = await running.cancel(run_id)
+        async with asyncio.timeout(10):
+            while working.keys() & await aget_active_runs():  # noqa: ASYNC110 - Agno tells nobody
+                await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while asyncio.all_tasks() - before:  # noqa: ASYNC110 - Python closes Agno's generators when it finds them
+            await asyncio.sleep(0.01)
+
+    assert result.status is RunStatus.CANCELLED
+    assert len(working) >= 2
 
 
 async def test_a_workflow_answers_with_what_its_last_step_said() -> None:
