@@ -112,7 +112,8 @@ class RunContext:
 
     def tool(self, name: str, arguments: dict[str, Any] | None = None) -> ToolUse:
         """Tell of the call of a tool: `async with ctx.tool("search", {"q": q}) as call: call.result = await …`."""
-        return ToolUse.of(name, arguments, self._count_tool_call, self._post)
+        given = plain(arguments or {})
+        return ToolUse(name, given, begin=self._count_tool_call, put=self._post, room=self._outbox.room)
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell how far the work has come; left out when too much is on its way already."""

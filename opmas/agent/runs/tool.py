@@ -1,6 +1,6 @@
 """One call of a tool by a run's handler, told when it begins and when it ends."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -19,18 +19,18 @@ class ToolUse:
     An exception inside is told as the tool's error, and goes on.
     """
 
-    def __init__(self, call: ToolCall, begin: Callable[[], None], put: Callable[[RunEvent], None]) -> None:
-        self._call = call
-        self._begin = begin
-        self._put = put
+    def __init__(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        *,
+        begin: Callable[[], None],
+        put: Callable[[RunEvent], None],
+        room: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._call = ToolCall(id=uuid4().hex, name=name, arguments=arguments)
+        self._begin, self._put, self._room = begin, put, room
         self.result: Any = None
-
-    @classmethod
-    def of(
-        cls, name: str, arguments: dict[str, Any] | None, begin: Callable[[], None], put: Callable[[RunEvent], None]
-    ) -> Self:
-        """Prepare the call of the tool `name`."""
-        return cls(ToolCall(id=uuid4().hex, name=name, arguments=arguments or {}), begin, put)
 
     def __enter__(self) -> Self:
         self._begin()
@@ -45,6 +45,7 @@ class ToolUse:
         self._put(RunEvent(kind=EventKind.TOOL, tool=self._call.model_copy(update=ended)))
 
     async def __aenter__(self) -> Self:
+        await self._room()
         return self.__enter__()
 
     async def __aexit__(
