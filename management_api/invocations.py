@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from management_api import run_examples as examples
 from management_api.agents import LastEventId, TheStreams, checked_id
 from management_api.auth import TheCaller, requires
+from management_api.auth.principal import caller_of
 from management_api.openapi import Answers, answers, streamed
 from management_api.run_stream import run_frames
 from management_api.run_views import audit_entry, run_view, shown, summary
@@ -20,7 +21,7 @@ from management_api.runs import Runs
 from management_api.runs.topic import is_settled
 from management_api.runs.visibility import scope_of
 from management_api.store.rows import RunFilter
-from management_api.streams import position, prefers_stream
+from management_api.streams import Streams, position, prefers_stream
 from opmas.wire.invocation import AgentRunResponse, DecisionRequest, InvokeRequest, RunAudit, RunList, StreamEvent
 from opmas.wire.runs import RunStatus
 from opmas.wire.subjects import CORRELATION_HEADER
@@ -81,7 +82,10 @@ TheRuns = Annotated[Runs, Depends(runs_of)]
 
 
 class Manner:
-    """How an invocation is to be answered: at once, when the run has ended or waits for a human, or as a stream."""
+    """Who asks, and how they are to be answered: at once, when the run has ended or waits for a human, or as a stream.
+
+    One dependency where others take several: each costs the busiest route as much as reading its body.
+    """
 
     def __init__(
         self,
@@ -100,6 +104,9 @@ class Manner:
             ),
         ] = None,
     ) -> None:
+        self.caller = caller_of(request)
+        self.runs: Runs = request.app.state.runs
+        self.streams: Streams = request.app.state.streams
         self.streaming = prefers_stream(request.headers.get("accept", ""))
         self.key = idempotency_key
         self.wait_s = _wait(wait, prefer)
@@ -124,33 +131,26 @@ def _wait(asked: float | None, prefer: str | None) -> float:
     responses=_INVOKED,
 )
 async def invoke_agent(
-    runs: TheRuns,
-    streams: TheStreams,
-    caller: TheCaller,
-    agent_id: str,
-    manner: Annotated[Manner, Depends()],
-    body: Annotated[Invocation, Body()],
+    agent_id: str, manner: Annotated[Manner, Depends()], body: Annotated[Invocation, Body()]
 ) -> HttpResponse:
     """Ask an agent. 202 once the run is on record: it will reach an end, whatever fails meanwhile.
 
     With `Prefer: wait=SECONDS` 200 and the finished run (or one that waits for a human), if that comes in time; with
     `Accept: text/event-stream` its events as they happen.
     """
+    runs, caller = manner.runs, manner.caller
     if manner.streaming:
-        streams.require_room()
+        manner.streams.require_room()
+    correlation_id = manner.correlation_id(body)
     accepted = await runs.invoke(
-        caller,
-        checked_id(agent_id),
-        body,
-        idempotency_key=manner.key,
-        correlation_id=manner.correlation_id(body),
+        caller, checked_id(agent_id), body, idempotency_key=manner.key, correlation_id=correlation_id
     )
     run = accepted.run
     headers = {"Location": f"/api/v1/agents/{run.agent_id}/runs/{run.id}"}
     if not accepted.created:
         headers["Idempotent-Replayed"] = "true"
     if manner.streaming:
-        return streams.carry(run_frames(runs, caller, run, 0), headers)
+        return manner.streams.carry(run_frames(runs, caller, run, 0), headers)
     if manner.wait_s:
         run = await runs.settled(run, manner.wait_s)
         headers["Preference-Applied"] = f"wait={manner.wait_s:g}"

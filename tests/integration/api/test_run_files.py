@@ -26,7 +26,7 @@ async def test_what_is_stored_is_what_the_instance_reads(nats_url: str, http: ht
 
         async def script(given: Assignment) -> AsyncGenerator[RunEvent, None]:
             read, offset = b"", 0
-            while True:
+            while given.input.files:  # other tests' runs have none
                 asked = FilePieceRequest(
                     instance_id="echo-0", run_id=given.run_id, file_id=given.input.files[0].file_id, offset=offset
                 )

@@ -103,7 +103,7 @@ async def test_a_person_sees_their_own_and_an_operator_all_of_the_workspace(
     api: Server, nats_url: str, tmp_path: Path, echo: Instance
 ) -> None:
     def bearer(subject: str, role: str) -> dict[str, str]:
-        claims = {"sub": subject, "workspaceId": "acme", "roles": [role], "exp": time.time() + 600}
+        claims = {"sub": subject, "workspaceId": "people", "roles": [role], "exp": time.time() + 600}
         return {"Authorization": "Bearer " + jwt.encode(claims, SECRET)}
 
     record = f"sqlite:///{api.home / 'api.db'}"
