@@ -7,6 +7,7 @@ on `agent.status` and `agent.metrics`, where its token does. What proves nothing
 import asyncio
 import itertools
 import math
+from collections import deque
 from typing import TypeVar
 
 import structlog
@@ -18,7 +19,7 @@ from agent_manager.registry import AgentRegistry
 from agent_manager.supervisor import Supervisor
 from opmas.bus import Bus, Msg
 from opmas.wire import subjects
-from opmas.wire.errors import InvalidRequest
+from opmas.wire.errors import InvalidRequest, OpmasError
 from opmas.wire.messages import MetricsReport, StatusReport
 from opmas.wire.status import AgentStatus
 from opmas.wire.views import Cause
@@ -30,6 +31,11 @@ R = TypeVar("R", StatusReport, MetricsReport)
 # What is kept of a text, and of the figures, that a stranger sends: both are shown again, in answers of 1 MB at most.
 _MAX_TEXT, _MAX_FIGURES, _MAX_NAME = 500, 1000, 128
 
+# Beats that say nothing new are passed on together: a write to the socket costs more than all else about a beat.
+_TOGETHER_S = 0.1
+# While NATS is away the oldest go: a beat of then is worth nothing now.
+_KEPT = 10_000
+
 _MARKED = {subjects.REPUBLISHED_HEADER: "1"}
 
 
@@ -40,11 +46,14 @@ class Reports:
         self._bus = bus
         self._registry = registry
         self._supervisor = supervisor
+        self._told: deque[StatusReport] = deque(maxlen=_KEPT)
+        self._work = asyncio.Event()
         self.rejected = 0
         """Reports that could not be understood or proved nothing."""
 
     async def listen(self, tasks: asyncio.TaskGroup) -> None:
-        """Subscribe."""
+        """Subscribe, and pass on what is heard for as long as `tasks` lasts."""
+        tasks.create_task(self._pass_on(), name="pass beats on")
         subscribe = self._bus.subscribe
         await subscribe(subjects.ALL_STATUS, self._on_status, tasks=tasks)
         await subscribe(subjects.ALL_METRICS, self._on_metrics, tasks=tasks)
@@ -69,14 +78,33 @@ class Reports:
             return
         if report.start_count is not None and report.start_count != instance.start_count:
             return  # a late word of a former process
+        before = instance.report.status if instance.report is not None else None
         instance.beat(report)
+        told = report.model_copy(update={"agent_id": agent_id, "instance_id": instance.id, "token": None})
+        self._told.append(told)
+        self._work.set()
         # Of a running instance, the usual case, a beat says nothing new.
         if report.status is not AgentStatus.STARTING and instance.phase is not Phase.RUNNING:
             cause = Cause(actor=instance.id, detail=report.message[:_MAX_TEXT])
             self._supervisor.apply(record, instance, Event.READY, cause)
             self._supervisor.apply(record, instance, Event.BEAT, cause)
-        told = report.model_copy(update={"agent_id": agent_id, "instance_id": instance.id, "token": None})
-        await self._bus.publish(subjects.STATUS, told, headers=_MARKED)
+        if report.status is not before:
+            await self._tell()
+
+    async def _pass_on(self) -> None:
+        while True:
+            await self._work.wait()
+            await asyncio.sleep(_TOGETHER_S)
+            self._work.clear()
+            await self._tell()
+
+    async def _tell(self) -> None:
+        """Publish what has been heard, in the order in which it was."""
+        while self._told:
+            try:
+                await self._bus.publish(subjects.STATUS, self._told.popleft(), headers=_MARKED)
+            except OpmasError as error:
+                log.debug("beat_not_passed_on", reason=error.message)
 
     async def _on_metrics(self, msg: Msg) -> None:
         report = self._report(MetricsReport, msg)
