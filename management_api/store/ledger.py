@@ -6,6 +6,7 @@ at the same time, and is durable when it returns. Ids are not guarded here: who 
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -230,7 +231,8 @@ class Ledger:
             row = await self._fill(row, content, max_bytes)
             await self._store.change("store the file", lambda on: files.finish(on, row))
         except BaseException:
-            await self._store.change("drop the file", lambda on: files.drop(on, row.id))
+            with suppress(OpmasError):  # what is left of it nobody sees, and it is forgotten in time
+                await self._store.change("drop the file", lambda on: files.drop(on, row.id))
             raise
         return row
 
