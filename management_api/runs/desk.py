@@ -5,6 +5,7 @@ is away, a claim is answered with nothing and a frame not at all: the instance s
 """
 
 import asyncio
+import re
 
 import structlog
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from opmas.wire.runs import Assignment, Claim, Claimed, FilePieceRequest, Frame,
 _AT_A_TIME = 512
 # More than one instance has any use for at once, and what it holds it must renew.
 _MOST_ROOM = 100
+_ORDINAL = re.compile(r"[0-9]{1,6}")
 
 logger = structlog.get_logger(__name__)
 
@@ -72,7 +74,11 @@ class Desk:
         agent_id = subjects.agent_of(msg.subject)
         given: tuple[Assignment, ...] = ()
         try:
-            given = await self._give(agent_id, Claim.model_validate_json(msg.data))
+            claim = Claim.model_validate_json(msg.data)
+            if is_instance_of(agent_id, claim.instance_id):
+                given = await self._give(agent_id, claim)
+            else:
+                logger.warning("a claim names no instance of its agent", agent_id=agent_id)
         except ValidationError as error:
             logger.warning("cannot understand a claim", agent_id=agent_id, reason=_why(error))
         except DatabaseUnavailable as error:
@@ -131,6 +137,12 @@ class Desk:
     async def _respond(self, msg: Msg, payload: Message) -> None:
         bus: Bus = await self._fleet.bus()
         await bus.respond(msg, payload)
+
+
+def is_instance_of(agent_id: str, instance_id: str) -> bool:
+    """Say whether an agent may have an instance of that name: `echo-0`, or `echo` for a program without slots."""
+    name, _, ordinal = instance_id.rpartition("-")
+    return instance_id == agent_id or (name == agent_id and _ORDINAL.fullmatch(ordinal) is not None)
 
 
 def _why(error: ValidationError) -> str:

@@ -243,12 +243,14 @@ async def test_what_cannot_be_understood_is_answered(service: Service, worker: W
 
     claimed = await worker.bus.request(subjects.claim(service.agent_id), b"{", 10)
     frame = await worker.bus.request(subjects.frame(service.agent_id, run.id), b'{"epoch": "x"}', 10)
+    named = await worker.bus.request(subjects.claim(service.agent_id), b'{"instance_id": "another-0"}', 10)
     foreign = await worker.bus.request(
         subjects.frame("another", run.id), b'{"instance_id":"x-0","epoch":1,"first_seq":1}', 10
     )
     piece = await worker.bus.request(subjects.file(service.agent_id), b"[]", 10)
 
     assert Claimed.model_validate_json(claimed.data).assignments == ()
+    assert Claimed.model_validate_json(named.data).assignments == ()
     assert "cannot understand the frame" in FrameReply.model_validate_json(frame.data).reason
     assert FrameReply.model_validate_json(foreign.data).fenced
     assert b"invalid_request" in piece.data
