@@ -164,7 +164,8 @@ async def serving(nats_url: str) -> AsyncIterator[Peer]:
         async def handle(msg: Msg) -> None:
             body = json.loads(msg.data)
             name, agent_id = body.get("command") or body["query"], body.get("agent_id")
-            peer.seen.append(Seen(name, agent_id, body.get("params", {}), msg.headers))
+            if subjects.CALLER_HEADER in msg.headers:  # not what the API asks of its own accord, whenever that is
+                peer.seen.append(Seen(name, agent_id, body.get("params", {}), msg.headers))
             peer.arrived.set()
             answer = peer.answer(name, agent_id, body.get("params", {}))
             if isinstance(answer, bytes):
