@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import structlog
 import uvicorn
+import uvloop
 
 from management_api.app import create_app
 from management_api.settings import CONFIG_FILE, ApiSettings, without_effect
@@ -111,7 +112,7 @@ def main() -> int:
         if settings.auth.mode == "none":
             logger.warning("authentication is off", consequence="every program of this machine administers the agents")
         token = ensure_token(settings.home)
-        asyncio.run(serve(settings, token, [listen(*face) for face in settings.service.faces()]))
+        uvloop.run(serve(settings, token, [listen(*face) for face in settings.service.faces()]))
     except OpmasError as error:
         sys.stderr.write(f"{error.message}\n  {error.hint}\n")
         return 1

@@ -87,35 +87,39 @@ class Manner:
     One dependency where others take several: each costs the busiest route as much as reading its body.
     """
 
-    def __init__(
-        self,
-        request: Request,
-        wait: Annotated[float | None, Query(ge=0, description="As `Prefer: wait=`, in seconds.")] = None,
-        prefer: Annotated[
-            str | None,
-            Header(description="`wait=SECONDS` (300 at most): answer when the run has ended."),
-        ] = None,
-        idempotency_key: Annotated[
-            str | None,
-            Header(
-                max_length=255,
-                pattern=r"^[\x20-\x7e]+$",
-                description="Of one's own choice; the same key and body again are answered with the same run.",
-            ),
-        ] = None,
-    ) -> None:
+    def __init__(self, request: Request, wait_s: float, key: str | None) -> None:
         self.caller = caller_of(request)
         self.runs: Runs = request.app.state.runs
         self.streams: Streams = request.app.state.streams
         self.streaming = prefers_stream(request.headers.get("accept", ""))
-        self.key = idempotency_key
-        self.wait_s = _wait(wait, prefer)
+        self.key = key
+        self.wait_s = wait_s
         self._correlation_id = request.headers.get(CORRELATION_HEADER, "")
 
     def correlation_id(self, body: InvokeRequest) -> str:
         """Return the id that the caller gave the request; empty if none."""
         named = body.metadata.get("correlationId")
         return (self._correlation_id or (named if isinstance(named, str) else ""))[:_CORRELATION_LENGTH]
+
+
+async def manner_of(  # a coroutine function, and no class: FastAPI would call that in a thread
+    request: Request,
+    wait: Annotated[float | None, Query(ge=0, description="As `Prefer: wait=`, in seconds.")] = None,
+    prefer: Annotated[
+        str | None,
+        Header(description="`wait=SECONDS` (300 at most): answer when the run has ended."),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            max_length=255,
+            pattern=r"^[\x20-\x7e]+$",
+            description="Of one's own choice; the same key and body again are answered with the same run.",
+        ),
+    ] = None,
+) -> Manner:
+    """Read from the request how it is to be answered."""
+    return Manner(request, _wait(wait, prefer), idempotency_key)
 
 
 def _wait(asked: float | None, prefer: str | None) -> float:
@@ -131,7 +135,7 @@ def _wait(asked: float | None, prefer: str | None) -> float:
     responses=_INVOKED,
 )
 async def invoke_agent(
-    agent_id: str, manner: Annotated[Manner, Depends()], body: Annotated[Invocation, Body()]
+    agent_id: str, manner: Annotated[Manner, Depends(manner_of)], body: Annotated[Invocation, Body()]
 ) -> HttpResponse:
     """Ask an agent. 202 once the run is on record: it will reach an end, whatever fails meanwhile.
 
