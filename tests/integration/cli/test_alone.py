@@ -108,7 +108,7 @@ def test_what_init_writes_is_valid_and_passes_its_own_test(alone: Shell, typed: 
         env=alone.env, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert tested.returncode == 0, tested.stdout
-    assert "2 passed" in tested.stdout
+    assert "4 passed" in tested.stdout
 
 
 def test_init_overwrites_nothing_and_refuses_names_that_no_agent_may_have(
