@@ -90,7 +90,9 @@ class Desk:
         room = min(claim.room, _MOST_ROOM)
         if room < 1:
             return ()
-        return await self._ledger.claim(agent_id, claim.instance_id, claim.start_count, room, self._lease_s)
+        return await self._ledger.claim(
+            agent_id, claim.instance_id, claim.start_count, room, self._lease_s, unheard=claim.unheard
+        )
 
     async def _settle_older(self, agent_id: str, claim: Claim) -> None:
         """A newer process of a slot proves the older one dead: its runs need not wait for their leases."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, not_, or_, select, update
 
 from management_api.store.draft import Draft, Lock, load
 from management_api.store.rows import RunRow
@@ -47,6 +47,7 @@ class Claimant:
     start_count: int
     room: int
     lease_s: float
+    unheard: bool = False
 
 
 def claim(connection: Connection, items: Sequence[Claimant]) -> list[tuple[Assignment, ...]]:
@@ -58,6 +59,9 @@ def claim(connection: Connection, items: Sequence[Claimant]) -> list[tuple[Assig
     if connection.dialect.name == "postgresql":  # two servers must not both give out runs of one session
         for agent_id in sorted(room):
             connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, func.hashtext(agent_id))))
+    for item in items:
+        if item.unheard:
+            _take_back(connection, item)
     ready = {
         agent_id: iter(load(connection, RUNS.c.agent_id == agent_id, CLAIMABLE, lock=Lock.SKIP, limit=wanted))
         for agent_id, wanted in room.items()
@@ -65,6 +69,21 @@ def claim(connection: Connection, items: Sequence[Claimant]) -> list[tuple[Assig
     answers = [_given(connection, draft, item, ready[item.agent_id], at) for item in items]
     draft.write(connection)
     return answers
+
+
+def _take_back(connection: Connection, item: Claimant) -> None:
+    """Free what an instance was given and may not know of; what it does know of and has not begun, it begins anew."""
+    connection.execute(
+        update(RUNS)
+        .where(
+            RUNS.c.agent_id == item.agent_id,
+            RUNS.c.owner == item.instance_id,
+            RUNS.c.owner_start == item.start_count,
+            RUNS.c.ended_at.is_(None),
+            RUNS.c.started_epoch < RUNS.c.epoch,
+        )
+        .values(owner=None, lease_until=None)
+    )
 
 
 def _given(

@@ -75,10 +75,20 @@ class Ledger:
         return await self._store.do(doing, acceptance.accept, new)
 
     async def claim(
-        self, agent_id: str, instance_id: str, start_count: int, room: int, lease_s: float
+        self,
+        agent_id: str,
+        instance_id: str,
+        start_count: int,
+        room: int,
+        lease_s: float,
+        *,
+        unheard: bool = False,
     ) -> tuple[Assignment, ...]:
-        """Give an instance what it has room for; what would make the answer too big stays to be claimed."""
-        claimant = claims.Claimant(agent_id, instance_id, start_count, room, lease_s)
+        """Give an instance what it has room for; what would make the answer too big stays to be claimed.
+
+        `unheard`: it never heard what its last claim gave it, which it is therefore given anew.
+        """
+        claimant = claims.Claimant(agent_id, instance_id, start_count, room, lease_s, unheard)
         return await self._store.do("give out runs", claims.claim, claimant)
 
     async def record(self, agent_id: str, run_id: str, frame: Frame, lease_s: float) -> Recorded:

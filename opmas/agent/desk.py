@@ -149,8 +149,10 @@ class Desk:
 
     async def take_claim(self, msg: Msg) -> None:
         """Give runs away."""
-        room = Claim.model_validate_json(msg.data).room
-        given = [entry for entry in self.runs.values() if entry.claimable][:room]
+        claim = Claim.model_validate_json(msg.data)
+        for entry in self.runs.values():
+            entry.claimable |= claim.unheard and entry.status is RunStatus.PENDING
+        given = [entry for entry in self.runs.values() if entry.claimable][: claim.room]
         await self._bus.respond(msg, Claimed(assignments=tuple(entry.assign() for entry in given)))
 
     async def take_frame(self, msg: Msg) -> None:

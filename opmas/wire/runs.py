@@ -151,6 +151,8 @@ class Claim(Message):
     """How often its slot was started: a newer process of a slot proves that the older is gone."""
     room: int = 1
     """How many runs it can take now."""
+    unheard: bool = False
+    """The answer to its last claim never came: what that gave it, it does not know of."""
 
 
 class Claimed(Message):

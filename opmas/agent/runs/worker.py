@@ -24,8 +24,9 @@ from opmas.wire.runs import Assignment, Claim, Claimed
 
 logger = logging.getLogger(__name__)
 
-# Longer than any claim should take: what is assigned in an answer that we no longer hear waits for its lease to end.
-_CLAIM_S = 10.0
+# Longer than any claim should take: an answer that comes later is not heard.
+_CLAIM_S = 5.0
+_AGAIN_S = 1.0
 # Full for so long (seconds) it will be for longer: runs that end faster make room before another replica is needed.
 _FULL_S = 0.2
 # After an outage a fleet shall not ask in step.
@@ -41,6 +42,7 @@ class Worker:
         self._site: Site | None = None
         self._held: dict[HeldRun, asyncio.Task[None]] = {}
         self._claiming = False
+        self._unheard = False
         self._more = False
         self._ending = False
         self._listening: AnySubscription | None = None
@@ -123,13 +125,24 @@ class Worker:
             self._claiming = False
 
     async def _claim(self, site: Site, room: int) -> tuple[Assignment, ...]:
-        """Ask once. Without an answer there is nothing to do: the API tells again that there is work."""
-        claim = Claim(instance_id=site.instance_id, start_count=self._environment.start_count, room=room)
+        """Ask once. When nobody is there to hear it, the API tells again that there is work once it is back."""
+        claim = Claim(
+            instance_id=site.instance_id,
+            start_count=self._environment.start_count,
+            room=room,
+            unheard=self._unheard,
+        )
         try:
             answer = await site.bus.request(subjects.claim(site.agent_id), claim, _CLAIM_S)
+            self._unheard = False
             return Claimed.model_validate_json(answer.data).assignments
-        except (NoResponders, DeadlineExceeded, BusUnavailable) as error:
+        except (NoResponders, BusUnavailable) as error:
             logger.debug("cannot claim runs: %s", error)
+        except DeadlineExceeded as error:
+            # Its answer may have given us runs, which nobody else is told of: they are asked for once more.
+            logger.debug("cannot hear what was claimed: %s", error)
+            self._unheard = True
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._claim_soon)
         except ValidationError:
             logger.exception("cannot understand the answer to a claim")
         return ()

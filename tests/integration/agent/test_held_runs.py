@@ -16,7 +16,7 @@ from opmas.agent.config import ConfigSource
 from opmas.agent.desk import Desk, Entry
 from opmas.agent.environment import Environment
 from opmas.agent.instance import Instance
-from opmas.agent.runs import held, outbox
+from opmas.agent.runs import held, outbox, worker
 from opmas.bus import Bus, Msg
 from opmas.wire import subjects
 from opmas.wire.errors import DatabaseUnavailable
@@ -37,12 +37,15 @@ class Hearing(Desk):
         self.bytes: list[int] = []
         self.errors = 0
         self.before_claim: Callable[[], None] = lambda: None
+        self.claims_to_lose = 0
         self.answer: Callable[[Msg, FrameReply], FrameReply | None] = lambda _, reply: reply
 
     async def take_claim(self, msg: Msg) -> None:
         self.claims += 1
         self.before_claim()
-        await super().take_claim(msg)
+        lost = self.claims_to_lose > 0
+        self.claims_to_lose -= lost
+        await super().take_claim(replace(msg, reply="") if lost else msg)
 
     async def take_frame(self, msg: Msg) -> None:
         self.frames.append(Frame.model_validate_json(msg.data))
@@ -226,6 +229,21 @@ async def test_a_quick_answer_takes_two_frames(nats_url: str) -> None:
 
     kinds = [[event.kind.value for event in frame.events] for frame in on.desk.frames]
     assert kinds == [["started"], ["chunk", "chunk", "end"]]
+
+
+async def test_what_an_unheard_answer_gave_is_asked_for_again(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_CLAIM_S", 0.1)
+    monkeypatch.setattr(worker, "_AGAIN_S", 0.01)
+    async with stage(counting(3), nats_url) as one:
+        await until(lambda: one.desk.claims)  # the one at the start
+        one.desk.claims_to_lose = 2
+        run_id = await one.desk.accept("hello")
+
+        result = await one.desk.settled(run_id)
+
+    assert result.status is RunStatus.COMPLETED
+    assert [event.kind for event in result.events].count(EventKind.STARTED) == 1
+    assert one.desk.claims == 4
 
 
 async def test_nudges_in_excess_start_nothing_twice(nats_url: str) -> None:

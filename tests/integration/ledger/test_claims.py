@@ -143,3 +143,18 @@ async def test_the_next_owner_goes_on_after_the_last_event(ledger: Ledger, insta
     assert given.resume.decision.model_dump() == {
         "confirmation_id": "c1", "confirmed": False, "note": "too much", "arguments": {"sum": 9}, "decided_by": "boss",
     }  # fmt: skip
+
+
+async def test_who_never_heard_an_answer_is_given_its_runs_anew_but_none_that_it_began(
+    ledger: Ledger, instance: Instance
+) -> None:
+    begun, unheard = await accept(ledger, None, None)
+    await instance.start()
+    await ledger.claim("echo", instance.id, instance.start_count, 1, 30.0)
+
+    given = await ledger.claim("echo", instance.id, instance.start_count, 5, 30.0, unheard=True)
+
+    assert [(each.run_id, each.epoch) for each in given] == [(unheard, 2)]
+    row = await ledger.run(begun)
+    assert row is not None
+    assert row.owner == instance.id

@@ -9,7 +9,9 @@ from opmas.agent.testing import AgentHarness
 from opmas.wire.manifest import parse_manifest
 
 GUIDE = Path(__file__).parents[3] / "docs" / "agents.md"
-YAML, AGENT, TEST, CLERK, CLERK_TEST, FUNCTIONS, VENV = re.findall(r"```(?:yaml|python)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+YAML, AGENT, TEST, CLERK, CLERK_TEST, FUNCTIONS, VENV = re.findall(
+    r"```(?:yaml|python)\n(.*?)```", GUIDE.read_text(), re.DOTALL
+)
 
 
 async def test_the_first_example_passes_its_test() -> None:
