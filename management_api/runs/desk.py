@@ -137,6 +137,10 @@ class Desk:
         await self._respond(msg, failure("file", agent_id, refused.body()))
 
     async def _respond(self, msg: Msg, payload: Message) -> None:
+        # Whoever asks names where the answer goes: we may publish where an instance may not.
+        if not msg.reply.startswith("_INBOX"):
+            logger.warning("no answer to what is no inbox", subject=msg.subject, reply=msg.reply[:80])
+            return
         bus: Bus = await self._fleet.bus()
         await bus.respond(msg, payload)
 

@@ -1,5 +1,6 @@
 """Recording what instances say of their runs: each event once, in order, and only by the run's present owner."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -37,13 +38,13 @@ def record(connection: Connection, items: Sequence[Report]) -> list[Recorded]:
         if run is None or run.agent_id != item.agent_id:
             answers.append(Recorded(FrameReply(fenced=True, reason="there is no such run")))
             continue
-        runs[run.id], answer = _recorded(draft, run, item, at)
+        runs[run.id], answer = _recorded(connection, draft, run, item, at)
         answers.append(answer)
     draft.write(connection)
     return answers
 
 
-def _recorded(draft: Draft, run: RunRow, item: Report, at: datetime) -> tuple[RunRow, Recorded]:
+def _recorded(connection: Connection, draft: Draft, run: RunRow, item: Report, at: datetime) -> tuple[RunRow, Recorded]:
     frame = item.frame
     last = frame.first_seq + len(frame.events) - 1
     if frame.epoch != run.epoch:
@@ -57,7 +58,11 @@ def _recorded(draft: Draft, run: RunRow, item: Report, at: datetime) -> tuple[Ru
     before = run.status
     added: tuple[StoredEvent, ...] = ()
     if frame.first_seq <= run.seq + 1 and last > run.seq:
-        run, added = _extended(draft, run, _upto_last(frame.events[run.seq + 1 - frame.first_seq :]), changes, at)
+        new = _upto_last(frame.events[run.seq + 1 - frame.first_seq :])
+        run, added = _extended(draft, run, new, changes, at)
+        if run.status is RunStatus.COMPLETED and not run.content:
+            run = replace(run, content=_said(connection, run.number, new))
+            draft.put(run)
     else:
         run = replace(run, **changes)
         draft.put(run)
@@ -82,6 +87,14 @@ def _upto_last(events: Sequence[RunEvent]) -> list[RunEvent]:
         if event.kind in _LAST:
             break
     return kept
+
+
+def _said(connection: Connection, run: int, new: Sequence[RunEvent]) -> str:
+    """Put an answer together that was too long for the end of its run: it is what all its chunks say."""
+    stored = select(FRAMES.c.body).where(FRAMES.c.run == run).order_by(FRAMES.c.first_seq)
+    before = (event for row in connection.execute(stored) for event in json.loads(row.body))
+    chunks = [event.get("content", "") for event in before if event["kind"] == EventKind.CHUNK]
+    return "".join([*chunks, *(event.content for event in new if event.kind is EventKind.CHUNK)])
 
 
 def _extended(

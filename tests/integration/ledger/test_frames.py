@@ -177,3 +177,15 @@ async def test_a_frame_that_the_database_refuses_fails_alone(ledger: Ledger) -> 
         )
 
     assert [number for number, answer in enumerate(answers) if isinstance(answer, Exception)] == [3]
+
+
+async def test_an_answer_too_long_for_the_end_is_what_its_chunks_say(ledger: Ledger, instance: Instance) -> None:
+    run_id = (await ledger.accept(new())).run.id
+    given = await instance.start()
+    await instance.send(given, chunk("to be, "), chunk("or "))
+
+    await instance.send(given, chunk("not"), end(content=""))
+
+    row = await ledger.run(run_id)
+    assert row is not None
+    assert row.content == "to be, or not"

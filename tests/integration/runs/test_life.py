@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from management_api.runs import Timings
+from opmas.bus.client import SafeClient
 from opmas.wire import subjects
 from opmas.wire.errors import (
     AgentNotFound,
@@ -22,7 +23,7 @@ from opmas.wire.errors import (
     TooLarge,
 )
 from opmas.wire.invocation import DecisionRequest
-from opmas.wire.runs import Claimed, FrameReply, RunSpec, RunStatus, SessionRuns
+from opmas.wire.runs import Claim, Claimed, FrameReply, RunSpec, RunStatus, SessionRuns
 from opmas.wire.status import Desired
 from opmas.wire.views import Access
 from tests.integration.api.peer import Peer, agent, serving
@@ -255,6 +256,21 @@ async def test_what_cannot_be_understood_is_answered(service: Service, worker: W
     assert FrameReply.model_validate_json(foreign.data).fenced
     assert b"invalid_request" in piece.data
     assert (await worker.take()).run_id == run.id
+
+
+async def test_an_answer_goes_to_inboxes_and_nowhere_else(service: Service, nats_url: str) -> None:
+    claim = Claim(instance_id=f"{service.agent_id}-0").encode()
+    client = SafeClient()
+    await client.connect(nats_url)
+    async with asyncio.timeout(10):
+        elsewhere = await client.subscribe("agent.other.command")
+        await client.publish(subjects.claim(service.agent_id), claim, reply="agent.other.command")
+
+        await client.request(subjects.claim(service.agent_id), claim, 5)
+
+        with pytest.raises(TimeoutError):
+            await elsewhere.next_msg(0.2)
+        await client.close()
 
 
 async def test_while_the_database_is_away_claims_get_nothing_and_frames_no_answer(
