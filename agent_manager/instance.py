@@ -98,6 +98,13 @@ class Instance:
         return self.report is not None and self.report.status is not AgentStatus.STARTING
 
     @property
+    def takes_runs(self) -> bool | None:
+        """Whether it has a handler for runs; a program that beats and does not say so has none, nor has a mute one."""
+        if self.manifest is not None and self.manifest.heartbeat.process:
+            return False
+        return None if self.report is None else bool(self.report.takes_runs)
+
+    @property
     def pid(self) -> int | None:
         """The instance's own pid, not the shim's."""
         return self.shim.state.pid if self.shim is not None else None
@@ -171,5 +178,5 @@ class Instance:
             last_exit=self.last_exit,
             reason=self.reason,
             next_retry_at=self.next_retry_at,
-            takes_runs=self.report.takes_runs if self.report is not None else None,
+            takes_runs=self.takes_runs,
         )

@@ -76,7 +76,7 @@ class StatusReport(Message):
     start_count: int | None = None
     in_flight: int = 0
     takes_runs: bool | None = None
-    """Whether it has a handler for runs; a program without the SDK does not say."""
+    """Whether it has a handler for runs; one that does not say so, like a program without the SDK, has none."""
     loop_lag_ms: float = 0.0
     progress: Progress | None = None
     message: str = ""

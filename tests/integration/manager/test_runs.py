@@ -75,7 +75,7 @@ async def test_whether_an_instance_takes_runs_is_known_from_its_heartbeat_also_b
         return (await operator.running(agent_id))["instances"][0].get("takes_runs")
 
     async with own.operator() as operator:
-        assert [await taking(operator, name) for name in ("runner", "worker", "program")] == [True, False, None]
+        assert [await taking(operator, name) for name in ("runner", "worker", "program")] == [True, False, False]
         view = await operator.get("runner")
         assert (view["runs"]["max_runs"], view["runs"]["session_runs"]) == (2, "reject")
 
