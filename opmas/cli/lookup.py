@@ -8,6 +8,8 @@ from opmas.cli.failure import Exit, Failure
 
 # A shorter one is a slip.
 _SHORTEST = 8
+# Of more that begin alike `ls` tells.
+_TOLD = 3
 
 T = TypeVar("T")
 
@@ -24,5 +26,8 @@ def looked_up(act: str, noun: str, given: str, call: Callable[[str], T], latest:
         if len(near) == 1 and len(beginning) >= _SHORTEST:
             return call(near[0])
         near = near or difflib.get_close_matches(given, known, n=1)
+        if len(near) > 1 and len(beginning) >= _SHORTEST:
+            hint = f"give more of one: {', '.join(near[:_TOLD])}{', …' if len(near) > _TOLD else ''}"
+            raise Failure(f"cannot {act} '{given[:100]}': {len(near)} {noun}s begin so", hint, "usage") from failure
         hint = (f"did you mean '{near[0]}'? " if near else "") + f"`opmas {noun}s ls` lists the latest"
         raise Failure(f"cannot {act} '{given[:100]}': no such {noun}", hint, f"{noun}_not_found") from failure

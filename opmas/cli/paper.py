@@ -21,6 +21,8 @@ _COLOURS = {"running": "32", "starting": "33", "inactive": "33", "stopped": "2",
 _PREFIXES = ("36", "33", "32", "35", "34", "31")
 _GAP = "  "
 _NARROWEST = 8
+# The first column is what people type next: an id of 32 characters is never cut, a longer name is.
+_WHOLE = 36
 # Control characters, and halves of characters that no terminal takes.
 _UNFIT = frozenset({"Cc", "Cs"})
 
@@ -87,7 +89,10 @@ def aside(text: str) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = ()) -> None:
-    """Print columns under `head`. In a terminal they fit: `spare` ones are left out in order, wide ones cut."""
+    """Print columns under `head`. In a terminal they fit: `spare` ones are left out in order, wide ones cut.
+
+    The first column, by which people name a row elsewhere, stays whole.
+    """
     cells = [[plain("-" if cell in {None, ""} else cell) for cell in row] for row in rows]
     columns = [list(column) for column in zip_longest(head, *cells, fillvalue="")]
     if sys.stdout.isatty():
@@ -108,15 +113,19 @@ def _row(cells: Sequence[str], widths: Sequence[int], *, bold: bool = False) -> 
 
 def _leave_out(columns: list[list[str]], spare: Sequence[str], room: int) -> None:
     for name in spare:
-        if sum(min(max(map(_width, column)), _NARROWEST) + len(_GAP) for column in columns) <= room:
+        if sum(_narrowest([max(map(_width, column)) for column in columns])) + len(_GAP) * len(columns) <= room:
             return
         columns[:] = [column for column in columns if column[0] != name]
 
 
 def _fit(widths: list[int], room: int) -> None:
-    while sum(widths) > room and max(widths) > _NARROWEST:
-        widest = widths.index(max(widths))
-        widths[widest] -= 1
+    least = _narrowest(widths)
+    while sum(widths) > room and widths != least:
+        widths[max(range(len(widths)), key=lambda at: widths[at] - least[at])] -= 1
+
+
+def _narrowest(widths: Sequence[int]) -> list[int]:
+    return [min(width, _NARROWEST if at else _WHOLE) for at, width in enumerate(widths)]
 
 
 def _width(text: str) -> int:

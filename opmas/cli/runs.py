@@ -47,7 +47,8 @@ def ls_runs(
         return
     paper.table(HEAD, [_row(run) for run in found["runs"]], ("SESSION", "USER", "TOKENS", "TOOK", "CREATED"))
     if not found["runs"]:
-        paper.note('no runs: `opmas run AGENT "Hello!"` asks an agent')
+        chosen = any((agent, session, status, user, since))
+        paper.note("no such runs" if chosen else 'no runs: `opmas run AGENT "Hello!"` asks an agent')
     elif found["total"] > len(found["runs"]):
         paper.note(f"{len(found['runs'])} of {found['total']}; --limit shows more")
 

@@ -56,3 +56,19 @@ def test_a_since_that_is_no_time_is_a_usage_error(text: str) -> None:
 @pytest.mark.parametrize("text", ["5m", "0s", "2d", "2026-01-31", "2026-01-31T12:00", "2026-01-31T12:00:00Z"])
 def test_a_since_is_ago_or_a_time(text: str) -> None:
     assert paper.moment(moment(text)).tzinfo is not None
+
+
+def test_a_table_in_a_narrow_terminal_keeps_the_ids_by_which_its_rows_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    run, session = "a" * 32, "b" * 32
+
+    paper.table(("RUN", "SESSION", "USER", "MESSAGE"), [(run, session, "admin", "hello " * 9)], ("USER", "SESSION"))
+
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["RUN", "SESSION", "MESSAGE"]
+    assert row.startswith(run + "  bbb")
+    assert len(row) == 60
