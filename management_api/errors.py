@@ -101,6 +101,9 @@ def explain(problems: Sequence[Mapping[str, Any]]) -> str:
     """Say in one line what is wrong with a request, without repeating what was sent."""
     said = []
     for problem in problems[:5]:
+        if problem["type"] == "json_invalid":
+            said.append(f"the body is no JSON: {problem['ctx']['error']}, at character {problem['loc'][-1]}")
+            continue
         where = ".".join(str(part) for part in problem["loc"] if part not in {"body", "query", "path"})
         reason = {"extra_forbidden": "unknown parameter", "missing": "is required"}.get(problem["type"], problem["msg"])
         said.append(f"{where[:80]}: {reason}" if where else str(reason))

@@ -159,6 +159,7 @@ async def test_what_is_no_request_is_refused_with_400(http: httpx2.AsyncClient, 
     answer = await http.post(RUNS, content=body, headers={"Content-Type": "application/json"})
 
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert ("at character 1" in answer.json()["message"]) == (body == b"{")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "ü".encode().decode("latin-1")])
