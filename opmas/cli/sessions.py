@@ -59,7 +59,8 @@ def show_session(session: str, /, *, json: Json = False) -> None:
     if json:
         paper.document(found)
         return
-    paper.line(f"{paper.plain(found['title'])} ({found['agentId']}, {found['runCount']} runs)")
+    runs = f"{found['runCount']} run{'s' if found['runCount'] != 1 else ''}"
+    paper.line(f"{paper.plain(found['title'])} ({found['agentId']}, {runs})")
     for said in found["messages"]:
         paper.line(f"\n{said['role']}, {paper.when(said['timestamp'])}:\n{paper.prose(said['content'])}")
 

@@ -49,4 +49,4 @@ def delete_notes(containing: str, run_context: RunContext) -> str:
         deleted = database.execute(
             "DELETE FROM notes WHERE owner = ? AND instr(text, ?)", (_owner(run_context), containing)
         ).rowcount
-    return f"Deleted {deleted} notes."
+    return f"Deleted {deleted} {'note' if deleted == 1 else 'notes'}."

@@ -85,7 +85,7 @@ async def test_a_confirmed_tool_is_called_and_the_model_goes_on(
 
     assert asked.status is RunStatus.WAITING_CONFIRMATION
     assert (result.status, result.content) == (RunStatus.COMPLETED, "It is forgotten.")
-    assert provider.asked[-1]["messages"][-1]["content"] == "Deleted 1 notes."
+    assert provider.asked[-1]["messages"][-1]["content"] == "Deleted 1 note."
 
 
 async def test_a_provider_that_is_busy_for_a_moment_is_asked_again(

@@ -115,7 +115,7 @@ def test_sessions_are_listed_renamed_exported_and_deleted(opmas: Shell, typed: T
 
     assert session in typed(opmas, "sessions", "ls", "--agent", "echo").stdout
     assert typed(opmas, "sessions", "rename", session, "Kept").stdout == f"{session}: Kept\n"
-    assert typed(opmas, "sessions", "show", session).stdout.startswith("Kept (echo, 1 runs)")
+    assert typed(opmas, "sessions", "show", session).stdout.startswith("Kept (echo, 1 run)")
     assert "to be kept" in typed(opmas, "sessions", "export", session).stdout
     file = tmp_path / "session.json"
     assert typed(opmas, "sessions", "export", session, "--format", "json", "--output", str(file)).returncode == 0
