@@ -259,7 +259,7 @@ class Node:
             f"  NATS      {self._nats.url if self._nats else self._manager_settings.nats.url}\n"
             f"  packages  {self._manager_settings.packages}\n"
             f"  data      {self._home}\n"
-            "  try       opmas ls · opmas describe AGENT · opmas logs -f\n"
+            "  try       opmas ls · opmas run AGENT hello · opmas describe AGENT · opmas logs -f\n"
             "  stop      Ctrl-C, or `opmas down`\n\n"
         )
         sys.stdout.flush()
