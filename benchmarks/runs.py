@@ -38,7 +38,8 @@ async def measure(options: argparse.Namespace) -> Section:
                         found[label].append(await _measure(target, callers, streamed, seconds))
                 section.rows += _rows(callers, streamed, wanted, found)
     section.notes += _NOTES
-    section.notes.append(f"each figure is the median of {rounds} rounds of {seconds:g} s, sides taking turns")
+    how = f"the median of {rounds} rounds" if rounds > 1 else "one round"
+    section.notes.append(f"each figure is of {how} of {seconds:g} s, sides taking turns")
     return section
 
 

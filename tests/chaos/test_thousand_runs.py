@@ -1,4 +1,7 @@
-"""Runs while everything that carries them is killed and frozen: each reaches one truthful end."""
+"""Runs while everything that carries them is killed and frozen: each reaches one truthful end.
+
+`OPMAS_CHAOS_SEED` chooses other blows; what fails says which it was, and which blows fell in the life of the run.
+"""
 
 import os
 import random
