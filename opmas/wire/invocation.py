@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
+from opmas.wire.documents import Document, Text
 from opmas.wire.runs import RunStatus
 
 
@@ -45,12 +46,12 @@ class InvokeRequest(Body):
     """
 
     message: Annotated[str, Field(min_length=1)]
-    params: dict[str, JsonValue] = Field(default_factory=dict)
+    params: Document = Field(default_factory=dict)
     user_id: str | None = Field(default=None, max_length=200)
     session_id: str | None = Field(default=None, max_length=200)
     stream: bool = False
-    files: Annotated[tuple[str, ...], Field(max_length=20)] = ()
-    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    files: Annotated[tuple[Text, ...], Field(max_length=20)] = ()
+    metadata: Document = Field(default_factory=dict)
 
 
 class RunMetadata(Body):
@@ -119,7 +120,7 @@ class DecisionRequest(Body):
 
     confirmed: bool
     note: str = Field(default="", max_length=10_000)
-    arguments: dict[str, JsonValue] | None = None
+    arguments: Document | None = None
 
 
 class RunSummary(Body):

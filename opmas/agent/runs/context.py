@@ -4,6 +4,7 @@ It says things; when they travel, and what becomes of the run, is for the outbox
 """
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from opmas.agent.runs.kept import kept_for
 from opmas.agent.runs.outbox import Outbox, encoded
 from opmas.agent.runs.tool import ToolUse
 from opmas.agent.runs.verdict import Verdict, over_tokens, over_tool_calls
+from opmas.wire.documents import require_readable
 from opmas.wire.errors import Conflict, InvalidRequest
 from opmas.wire.messages import Progress
 from opmas.wire.runs import Assignment, ConfirmationRequest, EventKind, RunEvent, Turn, Usage
@@ -118,7 +120,9 @@ class RunContext:
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell how far the work has come; left out when too much is on its way already."""
         if not self._outbox.is_full:
-            progress = Progress(done=done, total=total, message=message)
+            progress = Progress(done=done, total=total, message=clean(message))
+            if not all(math.isfinite(number) for number in (progress.done, progress.total or 0.0)):
+                raise InvalidRequest(f"cannot tell progress: {done} of {total} is no measure", "Tell finite numbers.")
             self._post(RunEvent(kind=EventKind.PROGRESS, progress=progress))
 
     def usage(
@@ -213,6 +217,8 @@ class RunContext:
 
 def chunks_of(text: str, data: dict[str, Any] | None = None) -> list[RunEvent]:
     """Make the events of a piece of the answer: several when it is long, none when it is empty."""
+    if not isinstance(text, str):
+        raise InvalidRequest(f"cannot send what is of type {type(text).__name__}", "Send text; `data` takes the rest.")
     whole = clean(text)
     parts = [whole[start : start + _CHUNK_CHARS] for start in range(0, len(whole), _CHUNK_CHARS)]
     if data is None:
@@ -228,5 +234,9 @@ def clean(text: str) -> str:
 
 def plain(value: Any) -> Any:
     """Return `value` as plain JSON: models, tuples and dates are turned into it. Raises `InvalidRequest`."""
-    result: JsonValue = from_json(as_json(value))
+    try:
+        result: JsonValue = from_json(as_json(value))
+        require_readable(result)
+    except ValueError as error:  # nested deeper than a parser goes
+        raise InvalidRequest(f"{type(value).__name__} cannot be told: {error}") from error
     return result
