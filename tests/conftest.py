@@ -18,7 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,18 @@ def free_port() -> Callable[[], int]:
 @pytest.fixture(scope="session")
 def nats_url() -> Iterator[str]:
     """Run a plain nats-server, without JetStream or accounts, for the whole session."""
+    with _nats_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def another_nats() -> Callable[[], AbstractContextManager[str]]:
+    """Run one more: APIs on one server share the runs of its agents, so those of different tests must not."""
+    return _nats_server
+
+
+@contextmanager
+def _nats_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="opmas-test-nats-"))
     # Port -1 lets the server choose and write down what it took: no race for a port found free beforehand.
     server = subprocess.Popen(

@@ -8,6 +8,9 @@ import pytest
 
 from tests.integration.api.peer import Peer, serving
 from tests.integration.api.server import Server, running
+from tests.own_nats import nats_url
+
+__all__ = ["nats_url"]
 
 
 @pytest.fixture(scope="package")

@@ -12,6 +12,9 @@ import pytest
 from opmas.wire.views import Access, AgentView
 from tests.integration.api.peer import Peer, agent, serving
 from tests.integration.api.server import Server, running
+from tests.own_nats import nats_url
+
+__all__ = ["nats_url"]
 
 SECRET = "a secret of thirty-two bytes, or more"
 

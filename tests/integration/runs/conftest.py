@@ -9,6 +9,9 @@ import pytest
 from tests.integration.api.peer import Peer, agent, serving
 from tests.integration.runs.service import Service, serving_runs
 from tests.integration.runs.worker import Worker, working
+from tests.own_nats import nats_url
+
+__all__ = ["nats_url"]
 
 _ids = (f"runner-{number}" for number in itertools.count())
 
