@@ -49,6 +49,7 @@ class Runs:
                 tasks.create_task(self._directory.keep_up(), name="learn of agents"),
                 tasks.create_task(self._hub.keep_looking(), name="look for news of runs"),
                 tasks.create_task(self._sweeper.keep_sweeping(), name="sweep runs"),
+                tasks.create_task(self._sweeper.keep_tidying(), name="tidy runs"),
             ]
             try:
                 yield

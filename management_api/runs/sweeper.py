@@ -1,7 +1,8 @@
 """What keeps the record of runs in order: every second, one look over all that are under way.
 
-Late runs are settled, lost nudges repeated; now and then runs of deleted agents fail and old ones are forgotten.
-Several APIs may do so at once: each change is made by one of them.
+Late runs are settled, lost nudges repeated. Apart from that, now and then, runs of deleted agents fail and old ones are
+forgotten: a manager that is asked and does not answer must keep no lease from being judged. Several APIs may do so at
+once: each change is made by one of them.
 """
 
 import asyncio
@@ -33,7 +34,6 @@ class Sweeper:
         self._directory = directory
         self._timings = timings
         self._calm = Calm(timings.lease_s, time.monotonic())
-        self._orphans_at = 0.0
         self._forget_at = 0.0
 
     async def keep_sweeping(self) -> None:
@@ -49,6 +49,17 @@ class Sweeper:
                 logger.exception("cannot look over the runs")
             await asyncio.sleep(self._timings.sweep_s)
 
+    async def keep_tidying(self) -> None:
+        """For ever, let go of what nobody will ask for again."""
+        while True:
+            try:
+                await self._tidy(time.monotonic())
+            except DatabaseUnavailable as error:
+                logger.debug("cannot tidy the runs", reason=error.message)
+            except Exception:  # the edge of a look, as above
+                logger.exception("cannot tidy the runs")
+            await asyncio.sleep(self._timings.orphans_s)
+
     async def _sweep(self) -> None:
         at = now()  # before the clocks are compared: what happens in a pause after this is not judged
         connected_since = await self._connected_since()
@@ -59,7 +70,6 @@ class Sweeper:
             await self._herald.changed(change)
         for agent_id in swept.agents_with_work:
             await self._herald.nudge(agent_id)
-        await self._now_and_then(time.monotonic())
 
     async def _connected_since(self) -> float | None:
         """Ask NATS for a sign of life: it may be frozen for many seconds before the connection counts as lost."""
@@ -72,10 +82,8 @@ class Sweeper:
             return None
         return bus.good_since
 
-    async def _now_and_then(self, at: float) -> None:
-        if at >= self._orphans_at:
-            self._orphans_at = at + self._timings.orphans_s
-            await self._fail_orphans()
+    async def _tidy(self, at: float) -> None:
+        await self._fail_orphans()
         if at >= self._forget_at and self._timings.retention_days:
             self._forget_at = at + self._timings.forget_s
             count = await self._ledger.forget(now() - timedelta(days=self._timings.retention_days))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,20 @@ async def test_no_lease_is_judged_while_nats_is_frozen(sqlite_url: str, server: 
 
             assert still.status is RunStatus.RUNNING
             assert not (await worker.report(given, end())).fenced
+
+
+async def test_leases_are_judged_while_a_manager_keeps_silent(
+    sqlite_url: str, nats_url: str, agent_id: str, peer: Peer
+) -> None:
+    async with (
+        serving_runs(sqlite_url, nats_url, agent_id, timings=replace(QUICK, orphans_s=0.05)) as service,
+        working(nats_url, agent_id) as silent,
+    ):
+        run, _ = await service.run("one"), await service.run("two")
+        peer.answers["get"] = None
+        await silent.report(await silent.take(), STARTED)
+
+        assert (await service.runs.settled(run, 4)).status is RunStatus.INTERRUPTED
 
 
 async def test_no_lease_is_judged_while_nats_is_away(sqlite_url: str, server: Server, agent_id: str) -> None:
