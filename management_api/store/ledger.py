@@ -138,7 +138,7 @@ class Ledger:
         )
         if not due:
             return Swept((), agents)
-        changed = await self._store.change("settle late runs", lambda on: sweep.settle(on, look))
+        changed = await self._store.change("settle late runs", lambda on: sweep.settle(on, look, due))
         return Swept(changed, await self._store.look("look over the runs", sweep.agents_with_work))
 
     async def fail_pending(self, agent_id: str, error: str, reason: str) -> tuple[Changed, ...]:

@@ -3,6 +3,7 @@
 Whether silence proves anything is the caller's to say (`verdicts`): after an outage of its own it proves nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -30,15 +31,15 @@ class Look:
     grace_s: float
 
 
-def due(connection: Connection, look: Look) -> bool:
-    """Say whether `settle` would find anything; reading disturbs no writer."""
-    return connection.execute(select(RUNS.c.number).where(_OPEN, _due(look)).limit(1)).first() is not None
+def due(connection: Connection, look: Look) -> list[int]:
+    """List up to 500 runs to settle, by number; reading disturbs no writer."""
+    return list(connection.execute(select(RUNS.c.number).where(_OPEN, _due(look)).limit(500)).scalars())
 
 
-def settle(connection: Connection, look: Look) -> tuple[Changed, ...]:
-    """Settle up to 500 runs that are due."""
-    draft = Draft()
-    changed = tuple(_settled(draft, run, look) for run in load(connection, _OPEN, _due(look), lock=Lock.SKIP))
+def settle(connection: Connection, look: Look, numbers: Sequence[int]) -> tuple[Changed, ...]:
+    """Settle those of the runs that are due still; by number, since SQLite would look for them among all that ended."""
+    draft, chosen = Draft(), (RUNS.c.number.in_(numbers), _OPEN, _due(look))
+    changed = tuple(_settled(draft, run, look) for run in load(connection, *chosen, lock=Lock.SKIP))
     draft.write(connection)
     return changed
 
