@@ -99,12 +99,14 @@ def _methods(request: Request) -> str:
 
 def explain(problems: Sequence[Mapping[str, Any]]) -> str:
     """Say in one line what is wrong with a request, without repeating what was sent."""
-    said = []
-    for problem in problems[:5]:
-        if problem["type"] == "json_invalid":
-            said.append(f"the body is no JSON: {problem['ctx']['error']}, at character {problem['loc'][-1]}")
-            continue
-        where = ".".join(str(part) for part in problem["loc"] if part not in {"body", "query", "path"})
-        reason = {"extra_forbidden": "unknown parameter", "missing": "is required"}.get(problem["type"], problem["msg"])
-        said.append(f"{where[:80]}: {reason}" if where else str(reason))
-    return "cannot use the request: " + "; ".join(said)
+    return "cannot use the request: " + "; ".join(map(_reason, problems[:5]))
+
+
+def _reason(problem: Mapping[str, Any]) -> str:
+    kind, place = problem["type"], [str(part) for part in problem["loc"] if part not in {"body", "query", "path"}]
+    if kind == "json_invalid":
+        return f"the body is no JSON: {problem['ctx']['error']}, at character {problem['loc'][-1]}"
+    if kind == "model_attributes_type" and not place:  # also what curl sends when it is not told otherwise
+        return "the body is no JSON object, or its Content-Type is not application/json"
+    reason = {"extra_forbidden": "unknown parameter", "missing": "is required"}.get(kind, problem["msg"])
+    return f"{'.'.join(place)[:80]}: {reason}" if place else str(reason)

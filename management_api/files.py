@@ -103,7 +103,7 @@ def _parts(form: FormData, limits: RunSettings) -> list[UploadFile]:
         if not any(fnmatchcase(_type(part), pattern) for pattern in limits.file_types):
             raise InvalidRequest(
                 f"cannot store {_name(part)!r}: files of type {_type(part)!r} are not taken",
-                f"name its type in the part's Content-Type, one of {', '.join(limits.file_types)}",
+                f"the Content-Type of its part may be {', '.join(limits.file_types)}; runs.file_types allows others",
             )
     return parts
 

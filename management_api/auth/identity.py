@@ -22,7 +22,10 @@ from opmas.wire.errors import PermissionDenied
 WORKSPACE_HEADER = "x-workspace-id"
 
 _WORKSPACE = re.compile(WORKSPACE_PATTERN.removesuffix("$") + r"\Z")
-_HINT = "send 'Authorization: Bearer TOKEN'; `opmas token` prints the admin token"
+_HINT = (
+    "send 'Authorization: Bearer TOKEN' (a shell: set OPMAS_TOKEN); where `opmas up` was started, or with its "
+    "OPMAS_HOME, `opmas token` prints the admin token"
+)
 _ADMIN = Principal("admin", "", frozenset({"admin"}), SCOPES, "admin", limited=False)
 
 

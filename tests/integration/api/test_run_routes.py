@@ -160,6 +160,7 @@ async def test_what_is_no_request_is_refused_with_400(http: httpx2.AsyncClient, 
 
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
     assert ("at character 1" in answer.json()["message"]) == (body == b"{")
+    assert ("is no JSON object" in answer.json()["message"]) == (body == b"[]")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "ü".encode().decode("latin-1")])
