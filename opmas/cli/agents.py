@@ -100,7 +100,7 @@ def why(agent: str, /, *, json: Json = False) -> None:
     if json:
         paper.document(cause)
         return
-    paper.line(f"{agent}: {paper.status(cause['status'])}: {paper.plain(cause['summary'])}")
+    paper.line(f"{paper.status(cause['status'])}: {paper.plain(cause['summary'])}")
     _steps(cause["steps"])
     if cause["last_lines"]:
         paper.line("last lines")
