@@ -44,7 +44,8 @@ def init(name: str, /, *, json: Annotated[bool, Parameter(name="--json", negativ
         paper.document({"folder": str(folder), "files": _FILES})
         return
     paper.line(f"{folder}: " + ", ".join(_FILES))
-    paper.note(f"check it with `opmas validate {folder}`; a running `opmas up` starts it by itself: `opmas run {name} Ada`")
+    asked = f"`opmas run {name} Ada` asks it"
+    paper.note(f"check it with `opmas validate {folder}`; a running `opmas up` starts it by itself, and {asked}")
 
 
 def _write(folder: Path, values: dict[str, str]) -> None:
