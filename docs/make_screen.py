@@ -6,13 +6,20 @@
 import os
 import pty
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-COMMANDS = ("opmas ls", "opmas describe host-metrics", "opmas logs --tail 3 host-metrics log-sentinel")
+COMMANDS = (
+    "opmas ls",
+    "opmas run echo 'hello, world'",
+    "opmas run approval 'buy it' --param prNumber=PR-7 --param amount=25000",
+    "opmas runs ls",
+    "opmas logs --tail 3 host-metrics log-sentinel",
+)
 COLUMNS = 112
 PICTURE = Path(__file__).with_name("screen.svg")
 # The picture shall load nothing from elsewhere.
@@ -23,7 +30,7 @@ def printed(command: str) -> str:
     """Run a command on a terminal of its own; return what it prints, colours included."""
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLUMNS": str(COLUMNS), "LINES": "40", "TERM": "xterm-256color"}
-    with subprocess.Popen(command.split(), stdout=theirs, stderr=theirs, env=environment) as process:
+    with subprocess.Popen(shlex.split(command), stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         chunks = []
         try:
