@@ -83,7 +83,12 @@ class _Desk:
         if self.connection.dialect.name == "postgresql":  # no index keeps two servers from accepting the same at once
             self.connection.execute(_LOCK, {"ids": sorted(ids)})
         oldest = min(new.created_at for new in self.items) - SAME_WITHIN
-        known = self._known(RUNS.c.correlation_id.in_(ids), RUNS.c.ended_at.is_(None), RUNS.c.created_at >= oldest)
+        known = self._known(
+            RUNS.c.correlation_id.in_(ids),
+            RUNS.c.request_hash.in_({new.request_hash for new in self.items}),  # a thousand others may share the id
+            RUNS.c.ended_at.is_(None),
+            RUNS.c.created_at >= oldest,
+        )
         return {_correlation(one.run, one.request_hash): one for one, _, _ in known}
 
     def _known(self, *chosen: Any) -> list[tuple[_Known, str | None, int]]:

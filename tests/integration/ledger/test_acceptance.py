@@ -72,6 +72,15 @@ async def test_without_a_key_a_correlation_id_joins_equal_requests_for_a_minute(
         assert (await ledger.accept(different)).created
 
 
+async def test_an_equal_request_is_found_among_many_of_its_correlation_id(ledger: Ledger) -> None:
+    many = [new(correlation_id="c", request_hash=str(number)) for number in range(501)]
+    accepted = await asyncio.gather(*map(ledger.accept, many))
+
+    again = await ledger.accept(new(correlation_id="c", request_hash="500"))
+
+    assert again.run.id == accepted[500].run.id
+
+
 async def test_a_run_that_has_ended_is_not_the_answer_to_a_correlation_id(ledger: Ledger) -> None:
     first = (await ledger.accept(new(correlation_id="c"))).run
     await ledger.cancel(first.id, "ann")
