@@ -20,6 +20,12 @@ from opmas.wire.runs import Assignment, Decision, Resumption, RunInput, RunStatu
 MAX_ANSWER = 600_000
 """Bytes of one answer: what NATS carries is 1 MiB; the rest stays to be claimed. One run is given whatever its size."""
 
+_MAX_ASSIGNMENT = 1_000_000
+"""Bytes of one run with all that it takes: what an instance cannot be given in one message, it is never given."""
+
+_TOO_LARGE = (
+    f"cannot give an instance {{}} bytes, with what the run kept when it asked a human: the limit is {_MAX_ASSIGNMENT}"
+)
 _MAX_TURNS, _MAX_HISTORY = 50, 200_000  # bytes
 UNDER_WAY = (RunStatus.PENDING, RunStatus.RUNNING)
 _LOCKS = 7_215  # a class of PostgreSQL's advisory locks that is ours
@@ -81,6 +87,7 @@ def _take_back(connection: Connection, item: Claimant) -> None:
             RUNS.c.owner_start == item.start_count,
             RUNS.c.ended_at.is_(None),
             RUNS.c.started_epoch < RUNS.c.epoch,
+            RUNS.c.cancel_requested.is_(False),  # with its lease it ends
         )
         .values(owner=None, lease_until=None)
     )
@@ -92,20 +99,38 @@ def _given(
     given: list[Assignment] = []
     size = 0
     while len(given) < item.room and (run := next(ready, None)) is not None:
-        run = replace(
+        claimed = replace(
             run,
             owner=item.instance_id,
             owner_start=item.start_count,
             epoch=run.epoch + 1,
             lease_until=at + timedelta(seconds=item.lease_s),
         )
-        assignment = _assignment(run, item.lease_s, history(connection, run) if run.continues else ())
-        size += len(assignment.encode())
+        turns = history(connection, claimed) if claimed.continues else ()
+        assignment, needed = _fitting(claimed, item.lease_s, turns)
+        if assignment is None:  # or it would stand in the way of all that come after it, for ever
+            draft.end(run, RunStatus.FAILED, at, error=_TOO_LARGE.format(needed), reason="too_large")
+            continue
+        size += needed
         if given and size > MAX_ANSWER:
             break
-        draft.put(run)
+        draft.put(claimed)
         given.append(assignment)
     return tuple(given)
+
+
+def fits(run: RunRow) -> bool:
+    """Say whether an instance can be given the run as it is now."""
+    return _fitting(run, 0.0, ())[0] is not None
+
+
+def _fitting(run: RunRow, lease_s: float, turns: tuple[Turn, ...]) -> tuple[Assignment | None, int]:
+    """Make the assignment, without what was said before if that is too much; None if it is too much even so."""
+    assignment = _assignment(run, lease_s, turns)
+    size = len(assignment.encode())
+    if size <= _MAX_ASSIGNMENT:
+        return assignment, size
+    return _fitting(run, lease_s, ()) if turns else (None, size)
 
 
 def _assignment(run: RunRow, lease_s: float, turns: tuple[Turn, ...]) -> Assignment:

@@ -1,9 +1,11 @@
 """Each run is given to one instance at a time, in order, with all that its handler needs."""
 
 import asyncio
+from datetime import timedelta
 
 from management_api.store import Ledger
 from management_api.store.claims import MAX_ANSWER
+from opmas.wire.messages import now
 from opmas.wire.runs import RunStatus
 from tests.integration.ledger.making import STARTED, Instance, asking, chunk, end, new
 
@@ -158,3 +160,14 @@ async def test_who_never_heard_an_answer_is_given_its_runs_anew_but_none_that_it
     row = await ledger.run(begun)
     assert row is not None
     assert row.owner == instance.id
+
+
+async def test_what_was_cancelled_is_not_given_anew(ledger: Ledger, instance: Instance) -> None:
+    (run_id,) = await accept(ledger, None)
+    await instance.take()
+    await ledger.cancel(run_id, "ann")
+
+    assert await ledger.claim("echo", instance.id, instance.start_count, 5, 30.0, unheard=True) == ()
+
+    (ended,) = (await ledger.sweep(now() + timedelta(seconds=31), verdicts=True, grace_s=5)).changed
+    assert ended.run.status is RunStatus.CANCELLED
