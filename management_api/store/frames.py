@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -90,11 +91,21 @@ def _upto_last(events: Sequence[RunEvent]) -> list[RunEvent]:
 
 
 def _said(connection: Connection, run: int, new: Sequence[RunEvent]) -> str:
-    """Put an answer together that was too long for the end of its run: it is what all its chunks say."""
+    """Put an answer together that was too long for the end of its run, of all chunks but those of lost attempts."""
     stored = select(FRAMES.c.body).where(FRAMES.c.run == run).order_by(FRAMES.c.first_seq)
     before = (event for row in connection.execute(stored) for event in json.loads(row.body))
-    chunks = [event.get("content", "") for event in before if event["kind"] == EventKind.CHUNK]
-    return "".join([*chunks, *(event.content for event in new if event.kind is EventKind.CHUNK)])
+    said: list[str] = []
+    kept = 0  # of this, by who asked for a confirmation: whoever starts goes on after it
+    for kind, content in chain(
+        ((event["kind"], event.get("content", "")) for event in before), ((event.kind, event.content) for event in new)
+    ):
+        if kind == EventKind.STARTED:
+            del said[kept:]
+        elif kind == EventKind.CONFIRMATION:
+            kept = len(said)
+        elif kind == EventKind.CHUNK:
+            said.append(content)
+    return "".join(said)
 
 
 def _extended(

@@ -1,10 +1,12 @@
 """Events are recorded once, in order, and only when the run's present owner sends them."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from management_api.store import Ledger
+from opmas.wire.messages import now
 from opmas.wire.runs import Assignment, EventKind, Frame, FrameReply, RunEvent, RunStatus
 from tests.integration.ledger.making import STARTED, Instance, asking, chunk, end, kinds, new
 
@@ -185,6 +187,21 @@ async def test_an_answer_too_long_for_the_end_is_what_its_chunks_say(ledger: Led
     await instance.send(given, chunk("to be, "), chunk("or "))
 
     await instance.send(given, chunk("not"), end(content=""))
+
+    row = await ledger.run(run_id)
+    assert row is not None
+    assert row.content == "to be, or not"
+
+
+async def test_an_answer_put_together_has_nothing_of_lost_attempts(ledger: Ledger, instance: Instance) -> None:
+    run_id = (await ledger.accept(new(spec={"on_lost": "retry"}))).run.id
+    for said in ("lost", "lost too"):
+        await instance.send(await instance.start(), chunk(said))
+        await ledger.sweep(now() + timedelta(seconds=31), verdicts=True, grace_s=5)
+    await instance.send(await instance.start(), chunk("to be, "), asking())
+    await ledger.decide(run_id, "c1", True, "", None, "ann")
+
+    await instance.send(await instance.start(), chunk("or not"), end(content=""))
 
     row = await ledger.run(run_id)
     assert row is not None
