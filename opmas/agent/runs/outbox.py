@@ -207,7 +207,7 @@ class Outbox:
             logger.warning("the run %s is no longer ours: %s", self._run_id, reply.reason or f"seq {reply.seq}")
             self.fenced = True
             self.close()
-            self._on_reply(reply)
+            self._on_reply(reply.model_copy(update={"fenced": True}))
             return True
         known = min(reply.seq - self._first + 1, len(self._pending))
         for _ in range(known):

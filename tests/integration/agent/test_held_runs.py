@@ -198,6 +198,18 @@ async def test_a_fenced_run_is_given_up_and_makes_room(nats_url: str, caplog: py
         assert (await on.desk.settled(await on.desk.accept("wait"))).status is RunStatus.COMPLETED
 
 
+async def test_a_run_whose_record_went_back_is_given_up(nats_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    agent, _, ended = waiting()
+    async with stage(agent, nats_url, lease_s=0.3) as on:
+        run_id = await on.desk.accept("wait")
+        await on.desk.reported(run_id, 2)
+        with caplog.at_level(logging.CRITICAL):
+            on.desk.answer = lambda _, reply: FrameReply(seq=0)
+            await until(lambda: on.instance.runs.in_flight == 0)
+
+        assert ended == ["cancelled"]
+
+
 async def test_the_handler_is_called_only_when_its_start_is_on_record(nats_url: str) -> None:
     called = False
     agent = Agent()
