@@ -1,14 +1,16 @@
 """What a stream of a run yields: the API's four kinds of events, with the number to resume after and typed contents."""
 
-from typing import Self
+from typing import Self, TypeVar
 
 import httpx2
 from pydantic import ValidationError
 
 from opmas.wire.errors import OpmasError
 from opmas.wire.invocation import AgentRunResponse, Body, ConfirmationDetails, StreamEvent
-from opmas.wire.messages import Progress
+from opmas.wire.messages import Message, Progress
 from opmas.wire.runs import ToolCall
+
+Told = TypeVar("Told", bound=Message)
 
 
 class Confirmation(Body):
@@ -40,14 +42,12 @@ class StreamedEvent(StreamEvent):
     @property
     def tool(self) -> ToolCall | None:
         """The tool that was called or has ended, if this says so."""
-        given = (self.data or {}).get("tool") if self.type == "chunk" else None
-        return ToolCall.model_validate(given) if isinstance(given, dict) else None
+        return _told(self, "tool", ToolCall)
 
     @property
     def progress(self) -> Progress | None:
         """How far the run is, if this says so."""
-        given = (self.data or {}).get("progress") if self.type == "chunk" else None
-        return Progress.model_validate(given) if isinstance(given, dict) else None
+        return _told(self, "progress", Progress)
 
     @property
     def confirmation(self) -> Confirmation | None:
@@ -63,6 +63,14 @@ class StreamedEvent(StreamEvent):
             return AgentRunResponse.model_validate(self.data)
         except ValidationError:  # somebody else's end, told in another shape
             return None
+
+
+def _told(event: StreamedEvent, name: str, kind: type[Told]) -> Told | None:
+    given = (event.data or {}).get(name) if event.type == "chunk" else None
+    try:
+        return kind.model_validate(given) if isinstance(given, dict) else None
+    except ValidationError:  # an agent's own data, by chance of that name
+        return None
 
 
 def confirmation_in(data: object) -> Confirmation | None:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import datetime
+from math import ceil
 from typing import Unpack
 from urllib.parse import quote
 from uuid import uuid4
@@ -62,7 +63,7 @@ class RunCalls:
             "userId": self._api.user_id(options),
         }
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
-        headers |= {"Prefer": f"wait={wait:g}"} if wait else {}
+        headers |= {"Prefer": f"wait={ceil(wait)}"} if wait else {}
         answer = await self._retrying.exchange(
             "POST",
             agent_path(agent_id, "/runs"),

@@ -40,7 +40,7 @@ async def test_every_invocation_has_a_key_and_an_id_of_its_own(server: Rehearsed
     server.acts = [answer()]
     for _ in range(2):
         await client.invoke("echo", "hi")
-    await client.invoke("echo", "hi", idempotency_key="mine", correlation_id="ours", wait=7)
+    await client.invoke("echo", "hi", idempotency_key="mine", correlation_id="ours", wait=6.5)
 
     assert len({heard.headers["idempotency-key"] for heard in server.heard}) == 3
     assert len({heard.headers["x-correlation-id"] for heard in server.heard}) == 3
