@@ -19,7 +19,7 @@ from management_api.store.ledger import Ledger
 from management_api.store.rows import RunRow, StoredEvent
 from opmas.bus import BusUnavailable, Msg
 from opmas.wire import subjects
-from opmas.wire.errors import DatabaseUnavailable, OpmasError
+from opmas.wire.errors import DatabaseUnavailable, OpmasError, RunNotFound
 from opmas.wire.messages import Message
 
 # Whoever asks for a run follows it right away, or does not: so long its news is kept for them.
@@ -175,7 +175,10 @@ class Hub:
         return run
 
     async def follow(self, run: RunRow, after: int) -> AsyncGenerator[StoredEvent | None, None]:
-        """Yield the events after number `after`, which is on record, until the end; None after a while of silence."""
+        """Yield the events after number `after`, which is on record, until the end; None after a while of silence.
+
+        Raises `DatabaseUnavailable`, and `RunNotFound` if the run is deleted meanwhile.
+        """
         position = after
         if run.status.is_terminal and position >= run.seq:
             return
@@ -205,8 +208,8 @@ class Hub:
             if events is None:
                 events = await self._ledger.events(run_id, position)
                 topic.add(events)
-                if not events:  # the run was deleted meanwhile
-                    topic.seq = position
+                if not events:
+                    raise RunNotFound(f"there is no run {run_id} any more: it was deleted")
         return events
 
     def stop(self) -> None:

@@ -3,8 +3,11 @@
 import asyncio
 from collections import Counter
 
+import pytest
+
 from management_api.runs import Timings
 from management_api.store.rows import RunRow
+from opmas.wire.errors import RunNotFound
 from opmas.wire.runs import RunStatus
 from tests.integration.api.peer import Peer
 from tests.integration.runs.service import Service, serving_runs
@@ -110,3 +113,25 @@ async def test_who_waits_again_after_a_decision_hears_of_the_next_stop(service: 
     assert first.status is RunStatus.WAITING_CONFIRMATION
     assert (await service.settled(first)) is first
     assert (await service.settled(await service.read(run))).status is RunStatus.WAITING_CONFIRMATION
+
+
+async def test_who_follows_a_run_that_is_deleted_is_told(
+    sqlite_url: str, nats_url: str, agent_id: str, peer: Peer, worker: Worker
+) -> None:
+    async with serving_runs(sqlite_url, nats_url, agent_id) as a:
+        run = await a.run()
+        quick = Timings(keep_alive_s=0.05, look_s=0.05)
+        async with serving_runs(sqlite_url, nats_url, agent_id, timings=quick) as b:
+            events = b.runs.follow(run, 0)
+            assert await anext(events) is None  # it listens now
+            await b.runs._desk.close(1)  # so that it has to read what happened
+            await worker.finish()
+            await a.settled(run)
+            async with asyncio.timeout(10):
+                topic = b.runs._hub._topics[run.id]
+                while topic.seq < 2:
+                    await topic.changed(topic.version)
+            await a.runs.ledger.delete_session(run.workspace, run.session_id)
+
+            with pytest.raises(RunNotFound, match="deleted"):
+                await anext(events)
