@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
+from management_api.store.claims import fits
 from management_api.store.draft import Draft, Lock, load
 from management_api.store.rows import Changed, ConfirmationRow, RunAuditRow, RunRow
 from management_api.store.schema import RUNS
-from opmas.wire.errors import ConfirmationDecided, OpmasError, RunNotFound
+from opmas.wire.errors import ConfirmationDecided, OpmasError, RunNotFound, TooLarge
 from opmas.wire.messages import now
 from opmas.wire.runs import RunStatus
 
@@ -46,6 +47,8 @@ def decide(connection: Connection, verdict: Verdict) -> Changed | OpmasError:
     )
     start_by = at + timedelta(seconds=run.spec.start_within_s)
     run = replace(run, status=RunStatus.RUNNING, confirmation=decided, start_by=start_by)
+    if verdict.arguments is not None and not fits(run):
+        return TooLarge("cannot decide: no instance could be given that many arguments", "send shorter ones")
     draft.put(run)
     draft.ask(run, decided)
     draft.note(_audit_of(run, verdict, at))

@@ -7,7 +7,7 @@ from management_api.store import Ledger
 from management_api.store.claims import MAX_ANSWER
 from opmas.wire.messages import now
 from opmas.wire.runs import RunStatus
-from tests.integration.ledger.making import STARTED, Instance, asking, chunk, end, new
+from tests.integration.ledger.making import STARTED, Instance, asking, chunk, end, kinds, new
 
 
 async def accept(ledger: Ledger, *sessions: str | None) -> list[str]:
@@ -171,3 +171,33 @@ async def test_what_was_cancelled_is_not_given_anew(ledger: Ledger, instance: In
 
     (ended,) = (await ledger.sweep(now() + timedelta(seconds=31), verdicts=True, grace_s=5)).changed
     assert ended.run.status is RunStatus.CANCELLED
+
+
+async def test_a_run_too_large_for_any_instance_fails_and_lets_the_next_one_pass(
+    ledger: Ledger, instance: Instance
+) -> None:
+    large = (await ledger.accept(new(message="m" * 600_000))).run.id
+    question = asking()
+    assert question.confirmation is not None
+    kept = question.confirmation.model_copy(update={"state": "k" * 450_000})
+    await instance.send(await instance.start(), question.model_copy(update={"confirmation": kept}))
+    await ledger.decide(large, "c1", True, "", None, "ann")
+    small = (await ledger.accept(new())).run.id
+
+    given = await instance.claim(2)
+
+    assert [one.run_id for one in given] == [small]
+    failed = await ledger.run(large)
+    assert failed is not None
+    assert (failed.status, failed.reason, failed.owner) == (RunStatus.FAILED, "too_large", None)
+    assert (await kinds(ledger, large))[-1] == "end"
+
+
+async def test_what_was_said_before_is_left_out_where_a_run_needs_all_the_room(
+    ledger: Ledger, instance: Instance
+) -> None:
+    first = (await ledger.accept(new(message="b" * 90_000))).run
+    await instance.send(await instance.start(), end())
+    await ledger.accept(new(message="m" * 950_000, session_id=first.session_id))
+
+    assert (await instance.take()).history == ()

@@ -7,7 +7,7 @@ import pytest
 
 from management_api.store import Ledger
 from management_api.store.rows import Changed
-from opmas.wire.errors import ConfirmationDecided, RunNotFound
+from opmas.wire.errors import ConfirmationDecided, RunNotFound, TooLarge
 from opmas.wire.messages import now
 from opmas.wire.runs import RunStatus
 from tests.integration.ledger.making import STARTED, Instance, asking, chunk, end, kinds, new
@@ -165,3 +165,16 @@ async def test_the_audit_says_who_ran_cancelled_and_decided_what(ledger: Ledger,
     assert len(await ledger.audit()) == 4
     assert await ledger.audit("acme", after=rows[1].id) == rows[2:]
     assert await ledger.audit("acme", limit=1) == rows[:1]
+
+
+async def test_arguments_that_no_instance_could_be_given_are_refused_and_the_run_waits_on(
+    ledger: Ledger, instance: Instance
+) -> None:
+    run_id = (await ledger.accept(new(message="m" * 500_000))).run.id
+    await instance.send(await instance.start(), asking())
+
+    with pytest.raises(TooLarge):
+        await ledger.decide(run_id, "c1", True, "", {"sum": "9" * 500_000}, "ann")
+    decided = await ledger.decide(run_id, "c1", True, "", {"sum": 9}, "ann")
+
+    assert decided.run.status is RunStatus.RUNNING
