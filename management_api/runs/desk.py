@@ -121,6 +121,8 @@ class Desk:
         await self._respond(msg, recorded.reply)
         if recorded.events:
             await self._hub.notify(run_id, recorded.reply.seq, recorded.run)
+        if recorded.is_followed:
+            await self._herald.nudge(agent_id)
 
     async def _file(self, msg: Msg) -> None:
         agent_id = subjects.agent_of(msg.subject)

@@ -1,7 +1,7 @@
 """Recording what instances say of their runs: each event once, in order, and only by the run's present owner."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from management_api.store.draft import BREAK, CANCELLED, Draft, Lock, ending, load
+from management_api.store.claims import UNDER_WAY
+from management_api.store.draft import BREAK, CANCELLED, Draft, Lock, ending, load, pairs
 from management_api.store.rows import ConfirmationRow, Recorded, RunRow, StoredEvent
 from management_api.store.schema import FRAMES, RUNS
 from opmas.wire.messages import now
@@ -42,7 +43,22 @@ def record(connection: Connection, items: Sequence[Report]) -> list[Recorded]:
         runs[run.id], answer = _recorded(connection, draft, run, item, at)
         answers.append(answer)
     draft.write(connection)
-    return answers
+    released = {_session(one.run) for one in answers if one.run is not None and one.run.owner is None}
+    if not released or not (busy := followed(connection, released)):
+        return answers
+    return [replace(one, is_followed=one.run is not None and _session(one.run) in busy) for one in answers]
+
+
+def followed(connection: Connection, released: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Choose the sessions where a run waits for its turn: no word of work has told of it since it was accepted."""
+    waits = (RUNS.c.ended_at.is_(None), RUNS.c.status.in_(UNDER_WAY), RUNS.c.owner.is_(None))
+    of_these = pairs(RUNS.c.workspace, RUNS.c.session_id, released)
+    query = select(RUNS.c.workspace, RUNS.c.session_id).where(*waits, of_these).distinct()
+    return frozenset((row.workspace, row.session_id) for row in connection.execute(query))
+
+
+def _session(run: RunRow) -> tuple[str, str]:
+    return run.workspace, run.session_id
 
 
 def _recorded(connection: Connection, draft: Draft, run: RunRow, item: Report, at: datetime) -> tuple[RunRow, Recorded]:

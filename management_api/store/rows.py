@@ -129,11 +129,15 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of a frame: the answer, the events that are new on record, and the run if its status changed."""
+    """What became of a frame: the answer, the events that are new on record, and the run if its status changed.
+
+    `is_followed` when the run was given up and another one of its session can now be claimed.
+    """
 
     reply: FrameReply
     events: tuple[StoredEvent, ...] = ()
     run: RunRow | None = None
+    is_followed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

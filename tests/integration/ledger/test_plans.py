@@ -22,6 +22,7 @@ ACTS: dict[str, Callable[[Connection], object]] = {
     "accept into a session": lambda on: acceptance.accept(on, [new(session_id="s", spec=INTERRUPT)]),
     "claim": lambda on: claims.claim(on, [claims.Claimant("echo", "echo-0", 1, 9, 30.0, unheard=True)]),
     "record": lambda on: frames.record(on, [frames.Report("echo", "r", FRAME, 30.0)]),
+    "see who follows": lambda on: frames.followed(on, [("acme", "s"), ("acme", "t"), ("umbrella", "s")]),
     "cancel": lambda on: cancellation.cancel(on, [cancellation.Cancel("r", "ann")]),
     "sweep": lambda on: sweep.settle(on, LOOK, sweep.due(on, LOOK)),
     "settle older": lambda on: sweep.settle_older(on, "echo", "echo-0", 2, now()),

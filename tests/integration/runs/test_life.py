@@ -28,7 +28,7 @@ from opmas.wire.status import Desired
 from opmas.wire.views import Access
 from tests.integration.api.peer import Peer, agent, serving
 from tests.integration.runs.service import Service, caller, serving_runs, told
-from tests.integration.runs.worker import STARTED, Worker, ask, chunk, end
+from tests.integration.runs.worker import STARTED, Worker, ask, chunk, end, working
 
 YES = DecisionRequest(confirmed=True, note="fine", arguments={"amount": 4})
 
@@ -220,6 +220,26 @@ async def test_a_later_run_interrupts_its_session_where_the_agent_says_so(
         assert await worker.told_to_stop.get() == held.id
     assert len(await log) == 1
     assert (await service.read(queued)).status is RunStatus.CANCELLED
+
+
+async def test_the_end_of_a_run_tells_of_the_next_one_of_its_session(
+    sqlite_url: str, nats_url: str, agent_id: str, peer: Peer
+) -> None:
+    async with (
+        serving_runs(sqlite_url, nats_url, agent_id, timings=Timings(sweep_s=60)) as service,
+        working(nats_url, agent_id) as worker,
+    ):
+        await service.run(sessionId="s")
+        second = await service.run(sessionId="s")
+        given = await worker.take()
+        assert await worker.claim(room=5) == ()
+        worker.nudged.clear()
+
+        await worker.report(given, STARTED, end())
+
+        async with asyncio.timeout(10):
+            await worker.nudged.wait()
+        assert [one.run_id for one in await worker.claim(room=5)] == [second.id]
 
 
 async def test_an_agent_that_was_deleted_takes_its_pending_runs_with_it(
