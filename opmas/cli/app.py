@@ -144,6 +144,8 @@ def run(arguments: list[str]) -> int:
     except CycloptsError as error:
         hint = f"see `opmas {' '.join([*(error.command_chain or ()), '--help'])}`"
         return _report(Failure(" ".join(str(error).split()), hint, "usage"), arguments)
+    except UnicodeEncodeError as error:  # bytes of an argument that are no UTF-8, which no document can carry
+        return _report(Failure(f"cannot use {error.object[:80]!a}: it is not UTF-8", "", "usage"), arguments)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:

@@ -56,6 +56,8 @@ def run(  # noqa: PLR0913 - each is a flag
     text = sys.stdin.read() if message == "-" else message
     if not text.strip():
         raise Failure("cannot run: there is no message", f'opmas run {agent} "Hello!"', "usage")
+    if wait is not None and not 0 <= wait < float("inf"):
+        raise Failure(f"cannot wait {wait:g} s", "--wait takes a number of seconds", "usage")
     given = parameters(param or [])
     with calling("run", agent) as client:
         files = [client.upload(path).file_id for path in file or []]

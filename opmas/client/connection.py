@@ -83,6 +83,8 @@ class Connection:
             raise DeadlineExceeded(f"cannot wait longer: no answer from {self.url} in {timeout_s:g} s") from error
         except httpx2.HTTPError as error:
             raise self.unreachable(error) from error
+        except (ValueError, TypeError, RecursionError) as error:  # of the body, which is encoded there
+            raise InvalidRequest(f"cannot send the request: it is not JSON: {error}") from error
         if answer.is_error:
             raise error_in(answer)
         return answer
