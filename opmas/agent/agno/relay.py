@@ -6,7 +6,7 @@ those of the outermost run also mean something to everybody else.
 
 import json
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from agno.run.cancel import acancel_run, aget_active_runs
@@ -17,7 +17,10 @@ from opmas.wire.errors import AgentFailed
 from opmas.wire.runs import EventKind, RunEvent, ToolCall
 
 _UNSAID = "Agno did not say why"
-_SCALARS = (str, int, float, bool)
+_PLAIN = (str, int, float, bool, dict)
+# Agno's own objects, which know how they are written.
+_AGNO_WRITES = frozenset({"metrics", "tool"})
+_write = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 # An event of a run has 600 KB, and this is JSON within JSON: every quote takes three bytes.
 _AGNO_CHARS = 150_000
 
@@ -133,6 +136,9 @@ def as_json(event: Any) -> str:
     Agno copies an event deeply to write it, which for a plain one, as most are, takes six times as long as this.
     """
     fields = {name: value for name, value in vars(event).items() if value is not None}
-    if all(isinstance(value, _SCALARS) for value in fields.values()):
-        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+    for name in _AGNO_WRITES & fields.keys():
+        fields[name] = fields[name].to_dict()
+    if all(isinstance(value, _PLAIN) for value in fields.values()):
+        with suppress(TypeError):  # an author's object within a dict
+            return _write(fields)
     return str(event.to_json(separators=(",", ":"), indent=None))

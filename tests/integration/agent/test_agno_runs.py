@@ -119,6 +119,16 @@ def test_a_plain_event_is_written_as_agno_writes_it() -> None:
     assert as_json(event) == event.to_json(separators=(",", ":"), indent=None)
 
 
+async def test_every_event_of_a_run_is_written_as_agno_writes_it() -> None:
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    agent = Agent(model=OfflineModel(), tools=[add], metadata={"of": object()}, telemetry=False)
+    events = agent.arun('call add {"a": 1, "b": 2}', stream=True, stream_events=True)
+    async for event in events:
+        assert json.loads(as_json(event)) == json.loads(event.to_json(separators=(",", ":"), indent=None))
+
+
 async def test_tools_are_told_of_and_know_who_asks_without_meeting_agnos_ids() -> None:
     async with harness(offline()) as running:
         result = await running.run(
