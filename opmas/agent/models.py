@@ -113,7 +113,7 @@ def _made(name: str, spec: ModelSpec, key: str) -> "Model":
         ) from error
     except Exception as error:  # each provider has its own class for a missing key, and all mean the same to the reader
         raise PermissionDenied(
-            f"cannot use the model {name!r}: {error}",
+            f"cannot use the model {name!r}: {str(error).rstrip('. ')}",
             "Export the key before `opmas up`, and name its variable under `environment` in agent.yaml or as the "
             "`key` of the model in agent_manager.yaml.",
         ) from error

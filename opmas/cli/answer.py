@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from opmas.cli import home, paper
-from opmas.cli.connection import Document, no_such_agent
+from opmas.cli.connection import Document, agent_path, get, no_such_agent
 from opmas.cli.decision import ask, waiting, waits_for
 from opmas.cli.failure import Exit, Failure
 
@@ -68,6 +68,7 @@ class Answer:
 
     def follow(self) -> "AgentRunResponse":
         """Return the run once it has ended, or waits for a human who is not here. Ctrl-C cancels it, and goes on."""
+        self._forewarn()
         try:
             for event in self.client.stream(self.run.agent_id, self.run.run_id, within_s=self.within_s):
                 self._last = event
@@ -81,6 +82,16 @@ class Answer:
         self._break_line()
         last = self._last
         return (last and last.run) or self.client.get_run(self.run.agent_id, self.run.run_id)
+
+    def _forewarn(self) -> None:
+        """Say that nothing will come for now when the agent does not run: a run waits for it, up to an hour."""
+        try:
+            agent = get(agent_path(self.run.agent_id))
+        except Failure:  # who may ask agents need not see them
+            return
+        if agent["status"] != "running":
+            why = f" ({paper.plain(agent['reason'])})" if agent["reason"] else ""
+            paper.note(f"{agent['id']} is in `{agent['status']}`{why}: the run waits for it; `opmas why {agent['id']}`")
 
     def _tell(self, event: "StreamedEvent") -> bool:
         """Show an event; say whether to leave, because nobody is here to decide."""

@@ -25,8 +25,7 @@ _PACKAGES = {
         "talk.sh": "n=0\nwhile :; do n=$((n+1)); echo said $n; echo erred $n >&2; sleep 0.2; done\n",
     },
     "faller": {
-        "agent.yaml": "name: faller\ncommand: [sh, fall.sh]\nheartbeat: process\nautostart: false\n"
-        "restart: {condition: never}\n",
+        "agent.yaml": "name: faller\ncommand: [sh, fall.sh]\nautostart: false\nrestart: {condition: never}\n",
         "fall.sh": "echo 'these were my last words' >&2\nexit 3\n",
     },
     "broken": {"agent.yaml": "name: broken\nentrypont: agent.py\n"},

@@ -23,9 +23,9 @@ class Terminal:
         self.shown = ""
         self._seen = 0
 
-    def expect(self, text: str) -> None:
+    def expect(self, text: str, patience_s: float = _PATIENCE_S) -> None:
         """Wait until `text` is shown, after what was expected before."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while text not in self.shown[self._seen :]:
             assert time.monotonic() < deadline, f"{text!r} is not shown: {self.shown}"
             if select.select([self._screen], [], [], 0.1)[0]:
@@ -42,6 +42,16 @@ class Terminal:
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
+
+    def interrupt_prompt(self, prompt: str) -> None:
+        """Press Ctrl-C at a prompt until there is a new one: readline misses what comes before it begins to wait."""
+        for patience_s in (1.0, 2.0, _PATIENCE_S):
+            self.interrupt()
+            try:
+                return self.expect(prompt, patience_s)
+            except AssertionError as error:
+                missed = error
+        raise missed
 
     def leave(self) -> None:
         """Press Ctrl-D."""

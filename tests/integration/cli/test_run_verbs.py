@@ -110,6 +110,18 @@ def test_who_waits_no_longer_leaves_the_run_alone(opmas: Shell, typed: Typed) ->
     )
 
 
+def test_who_asks_an_agent_that_is_in_error_is_told_so_at_once(opmas: Shell, typed: Typed) -> None:
+    typed(opmas, "start", "faller", "--no-wait")
+    typed(opmas, "wait", "faller")
+
+    ended = typed(opmas, "run", "faller", "hi", "--wait", "0.3")
+
+    assert ended.returncode == 7
+    assert ended.stderr.startswith("faller is in `error` (exited with code 3")
+    assert "`opmas why faller`" in ended.stderr
+    assert typed(opmas, "runs", "cancel", ended.stderr.split("`")[-2].split()[-1]).returncode == 0
+
+
 def test_sessions_are_listed_renamed_exported_and_deleted(opmas: Shell, typed: Typed, tmp_path: Path) -> None:
     session = asked(typed, opmas, "run", "echo", "to be kept")["sessionId"]
 
@@ -233,8 +245,7 @@ def test_chat_goes_on_after_ctrl_c_and_ends_at_ctrl_d(opmas: Shell) -> None:
         screen.expect("hello there")  # as it was typed
         screen.expect("hello there")
         screen.expect("> ")
-        screen.interrupt()
-        screen.expect("> ")
+        screen.interrupt_prompt("> ")
         screen.type("/new")
         screen.expect("new session")
         screen.expect("> ")
