@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from agent_manager.lifecycle import Phase
+from agent_manager.models import CANNOT_USE_MODEL
 from agent_manager.process import strays
 from agent_manager.process.slot import Shim, Slot
 from agent_manager.registry import AgentRecord, AgentRegistry
@@ -60,10 +61,14 @@ def _ordinals(registry: AgentRegistry, record: AgentRecord, known: dict[tuple[st
 
 
 def _rest(record: AgentRecord, row: InstanceRow) -> Phase:
-    """Where an instance without a process rests: who had given up, or was done, is not started by our coming."""
+    """Where an instance without a process rests: who had given up, or was done, is not started by our coming.
+
+    One that lacked a model is: its definition or its key may have come with us.
+    """
+    why = str((row.last_exit or {}).get("reason"))
     if record.wanted and row.status is AgentStatus.ERROR and row.next_retry_at is None:
-        return Phase.FAILED
-    if record.wanted and row.last_exit is not None and row.last_exit.get("reason") == "completed":
+        return Phase.IDLE if why.startswith(CANNOT_USE_MODEL) else Phase.FAILED
+    if record.wanted and why == "completed":
         return Phase.FINISHED
     return Phase.IDLE
 

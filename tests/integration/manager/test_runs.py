@@ -65,6 +65,22 @@ async def test_a_key_is_with_the_agents_that_list_its_model_and_in_no_template(o
     assert SECRET not in own.manager.log.read_text()
 
 
+async def test_an_agent_that_lacked_a_model_is_started_by_a_manager_that_has_it(own: Fleet) -> None:
+    own.package("keyed", RUNNER, models=["fast"])
+    own.manager.start()
+    async with own.operator() as operator:
+        await operator.until("keyed", lambda view: "does not define it" in view["reason"])
+    own.manager.signal(signal.SIGTERM)
+    own.manager.wait()
+
+    configure(own)
+    own.manager.start()
+
+    async with own.operator() as operator:
+        await operator.running("keyed")
+    assert environ(own, "keyed")[KEY] == SECRET
+
+
 async def test_whether_an_instance_takes_runs_is_known_from_its_heartbeat_also_by_the_next_manager(own: Fleet) -> None:
     own.package("runner", RUNNER, max_runs=2, session_runs="reject", heartbeat={"interval": 0.2, "timeout": 30})
     own.package("worker", WORKER)
