@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.rascals import Caller, write_rascals
 from tests.node import Node
 
 
@@ -19,6 +20,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         assert not one.processes()
     finally:
         one.close()
+
+
+@pytest.fixture(scope="package")
+def caller(node: Node) -> Caller:
+    """The operator, at the node's port of runs, with agents there that misbehave."""
+    write_rascals(node)
+    return Caller(node, node.token)
 
 
 @pytest.fixture
