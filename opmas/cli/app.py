@@ -101,7 +101,7 @@ def make_app() -> App:
     """Put the verbs together."""
     app = App(
         name="opmas",
-        help="Keep fleets of AI agents running over NATS.",
+        help="Keep fleets of AI agents running, and ask them.",
         version=__version__,
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
