@@ -18,6 +18,7 @@ from management_api.store.claims import UNDER_WAY
 from management_api.store.draft import Draft, Lock, load, pairs
 from management_api.store.rows import Accepted, NewRun, RunAuditRow, RunRow
 from management_api.store.schema import RUNS, SESSIONS
+from opmas.database.prepared import Prepared
 from opmas.wire.errors import IdempotencyConflict, OpmasError, QueueFull, SessionBusy
 from opmas.wire.runs import RunStatus, SessionRuns
 
@@ -30,12 +31,23 @@ _LOCK = text(
     "SELECT pg_advisory_xact_lock(7216, hash) FROM"
     " (SELECT DISTINCT hashtext(id) AS hash FROM unnest(CAST(:ids AS text[])) AS id ORDER BY hash) AS hashes"
 )
-_TOUCH = (
+_TOUCH = Prepared(
     update(SESSIONS)
     .where(SESSIONS.c.workspace == given("of"), SESSIONS.c.id == given("named"))
     .values(updated_at=given("at"))
 )
-_SHARED = {one.name for one in fields(NewRun)} & {one.name for one in fields(RunRow)}
+_BEGIN, _ENTER = Prepared(insert(SESSIONS)), Prepared(insert(RUNS))
+_WAITING = Prepared(
+    select(RUNS.c.agent_id, func.count().label("runs"))
+    .where(
+        RUNS.c.agent_id.in_(given("agents", expanding=True)),
+        RUNS.c.ended_at.is_(None),
+        RUNS.c.status == RunStatus.PENDING,
+        RUNS.c.owner.is_(None),
+    )
+    .group_by(RUNS.c.agent_id)
+)
+_SHARED = ({one.name for one in fields(NewRun)} & {one.name for one in fields(RunRow)}) - {"session_id"}
 
 
 def accept(connection: Connection, items: Sequence[NewRun]) -> list[Accepted | OpmasError]:
@@ -114,18 +126,8 @@ class _Desk:
         return {(row.workspace, row.id): (row.agent_id, row.user_id) for row in self.connection.execute(query)}
 
     def _waiting(self) -> dict[str, int]:
-        agents = {new.agent_id for new in self.items}
-        query = (
-            select(RUNS.c.agent_id, func.count())
-            .where(
-                RUNS.c.agent_id.in_(agents),
-                RUNS.c.ended_at.is_(None),
-                RUNS.c.status == RunStatus.PENDING,
-                RUNS.c.owner.is_(None),
-            )
-            .group_by(RUNS.c.agent_id)
-        )
-        return {row[0]: row[1] for row in self.connection.execute(query)}
+        agents = list({new.agent_id for new in self.items})
+        return {row["agent_id"]: row["runs"] for row in _WAITING.rows(self.connection, {"agents": agents})}
 
     # --- one request ------------------------------------------------------------------------------------------------
 
@@ -185,7 +187,7 @@ class _Desk:
     def _enter(self, new: NewRun, session_id: str, joins: bool, interrupted: tuple[RunRow, ...]) -> Accepted:
         at, key = new.created_at, (new.workspace, session_id)
         run = RunRow(
-            **{name: getattr(new, name) for name in _SHARED - {"session_id"}},
+            **{name: getattr(new, name) for name in _SHARED},
             id=new.run_id,
             session_id=session_id,
             status=RunStatus.PENDING,
@@ -209,14 +211,9 @@ class _Desk:
 
     def write(self) -> None:
         """Write what is new; sessions first and sorted, so that two servers lock them in one order."""
-        begun = [values for _, values in sorted(self.begun.items())]
-        for statement, values in (
-            (insert(SESSIONS), begun),
-            (_TOUCH, list(self.touched.values())),
-            (insert(RUNS), self.runs),
-        ):
-            if values:
-                self.connection.execute(statement, values)
+        _BEGIN.each(self.connection, [values for _, values in sorted(self.begun.items())])
+        _TOUCH.each(self.connection, list(self.touched.values()))
+        _ENTER.each(self.connection, self.runs)
         self.draft.write(self.connection)
         self.draft, self.runs, self.begun, self.touched = Draft(), [], {}, {}
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func, not_, or_, select, update
 
-from management_api.store.draft import Draft, Lock, load
+from management_api.store.draft import Draft, Lock, load_prepared, prepared
 from management_api.store.rows import RunRow
 from management_api.store.schema import RUNS
 from opmas.wire.messages import now
@@ -42,6 +42,7 @@ _HELD_UP = exists().where(
 CLAIMABLE: ColumnElement[bool] = and_(
     RUNS.c.ended_at.is_(None), RUNS.c.status.in_(UNDER_WAY), RUNS.c.owner.is_(None), not_(_HELD_UP)
 )
+_READY = prepared(RUNS.c.agent_id == bindparam("agent"), CLAIMABLE, lock=Lock.SKIP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def claim(connection: Connection, items: Sequence[Claimant]) -> list[tuple[Assig
         if item.unheard:
             _take_back(connection, item)
     ready = {
-        agent_id: iter(load(connection, RUNS.c.agent_id == agent_id, CLAIMABLE, lock=Lock.SKIP, limit=wanted))
+        agent_id: iter(load_prepared(connection, _READY, wanted, agent=agent_id))
         for agent_id, wanted in room.items()
     }
     answers = [_given(connection, draft, item, ready[item.agent_id], at) for item in items]

@@ -10,10 +10,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, bindparam, delete, insert, or_, select, update
 
 from management_api.store.rows import ConfirmationRow, RunAuditRow, RunRow, StoredEvent
 from management_api.store.schema import AUDIT, CONFIRMATIONS, FRAMES, RUNS
+from opmas.database.prepared import Prepared
 from opmas.wire.runs import EventKind, RunEnd, RunEvent, RunStatus
 
 # A frame's events, one on each line: a reader splits the text without parsing it. JSON has no line break of its own.
@@ -30,12 +31,15 @@ _MOVING = (
 _ENDING = ("ended_at", "content", "data", "error", "reason", "usage", "tokens")
 
 
-def _update(names: Iterable[str]) -> Any:
-    return update(RUNS).where(RUNS.c.number == bindparam("at")).values({name: bindparam(name) for name in names})
+def _update(names: Iterable[str]) -> Prepared:
+    changed: dict[str, Any] = {name: bindparam(name) for name in names}
+    return Prepared(update(RUNS).where(RUNS.c.number == bindparam("at")).values(changed))
 
 
 # Apart, because what names `ended_at` touches every partial index.
 _MOVE, _END = _update(_MOVING), _update((*_MOVING, *_ENDING))
+_KEEP_FRAMES, _KEEP_CONFIRMATIONS, _KEEP_AUDIT = (Prepared(insert(table)) for table in (FRAMES, CONFIRMATIONS, AUDIT))
+_AUDITED = tuple(name for name in AUDIT.c.keys() if name != "id")  # noqa: SIM118 - not a dict
 _RUNS = select(*_COLUMNS)
 
 
@@ -48,24 +52,39 @@ class Lock(StrEnum):
     """Leave them out: for who comes again anyway, and can then stand in nobody's way."""
 
 
+def prepared(*chosen: ColumnElement[bool], lock: Lock) -> Prepared:
+    """Prepare what `load` does; how many at most is a value, `limit`."""
+    return Prepared(_loading(chosen, lock).limit(bindparam("limit")))
+
+
 def load(
     connection: Connection, *chosen: ColumnElement[bool], lock: Lock = Lock.NONE, limit: int = 500
 ) -> list[RunRow]:
     """Read runs in the order of their arrival, in which all lock them."""
-    query = _RUNS.where(*chosen).order_by(RUNS.c.number).limit(limit)
-    if lock is not Lock.NONE:
-        query = query.with_for_update(skip_locked=lock is Lock.SKIP)
-    return rows(connection, query)
+    return _rows(connection, _loading(chosen, lock).limit(limit))
+
+
+def load_prepared(connection: Connection, query: Prepared, limit: int = 500, **values: Any) -> list[RunRow]:
+    """Read runs as `load` does, by a query that `prepared` has made."""
+    return _runs(connection, query.rows(connection, values | {"limit": limit}))
 
 
 def newest(connection: Connection, *chosen: ColumnElement[bool], limit: int, offset: int) -> list[RunRow]:
     """Read runs, the newest first."""
-    return rows(connection, _RUNS.where(*chosen).order_by(RUNS.c.number.desc()).limit(limit).offset(offset))
+    return _rows(connection, _RUNS.where(*chosen).order_by(RUNS.c.number.desc()).limit(limit).offset(offset))
 
 
-def rows(connection: Connection, query: Any) -> list[RunRow]:
-    """Read the runs of a query over `_RUNS`, each with its last confirmation."""
-    found = [dict(row) for row in connection.execute(query).mappings()]
+def _loading(chosen: Iterable[ColumnElement[bool]], lock: Lock) -> Select[Any]:
+    query = _RUNS.where(*chosen).order_by(RUNS.c.number)
+    return query if lock is Lock.NONE else query.with_for_update(skip_locked=lock is Lock.SKIP)
+
+
+def _rows(connection: Connection, query: Select[Any]) -> list[RunRow]:
+    return _runs(connection, [dict(row) for row in connection.execute(query).mappings()])
+
+
+def _runs(connection: Connection, found: list[dict[str, Any]]) -> list[RunRow]:
+    """Make rows of what was found, each with its last confirmation."""
     asked = [(row["number"], row["confirmation_id"]) for row in found if row["confirmation_id"] is not None]
     known = _confirmations(connection, asked) if asked else {}
     return [RunRow(confirmation=known.get(row.pop("confirmation_id"), {}).get(row["number"]), **row) for row in found]
@@ -134,24 +153,20 @@ class Draft:
 
     def note(self, entry: RunAuditRow) -> None:
         """Note who did what."""
-        self._audit.append({name: getattr(entry, name) for name in AUDIT.c.keys() if name != "id"})  # noqa: SIM118 - not a dict
+        self._audit.append({name: getattr(entry, name) for name in _AUDITED})
 
     def write(self, connection: Connection) -> None:
         """Write it all."""
         moved = [_values(run, _MOVING) for run in self._runs.values() if run.ended_at is None]
         done = [_values(run, (*_MOVING, *_ENDING)) for run in self._runs.values() if run.ended_at is not None]
-        for statement, values in ((_MOVE, moved), (_END, done)):
-            if values:
-                connection.execute(statement, values)
+        _MOVE.each(connection, moved)
+        _END.each(connection, done)
         if self._confirmations:
             asked = pairs(CONFIRMATIONS.c.run, CONFIRMATIONS.c.id, self._confirmations)
             connection.execute(delete(CONFIRMATIONS).where(asked))
-        for table, kept in self._kept():
-            if kept:
-                connection.execute(insert(table), kept)
-
-    def _kept(self) -> list[tuple[Table, list[dict[str, Any]]]]:
-        return [(FRAMES, self._frames), (CONFIRMATIONS, list(self._confirmations.values())), (AUDIT, self._audit)]
+            _KEEP_CONFIRMATIONS.each(connection, list(self._confirmations.values()))
+        _KEEP_FRAMES.each(connection, self._frames)
+        _KEEP_AUDIT.each(connection, self._audit)
 
 
 def ending(end: RunEnd, at: datetime) -> dict[str, Any]:

@@ -1,23 +1,38 @@
 """Recording what instances say of their runs: each event once, in order, and only by the run's present owner."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, bindparam, func, select
 
 from management_api.store.claims import UNDER_WAY
-from management_api.store.draft import BREAK, CANCELLED, Draft, Lock, ending, load, pairs
+from management_api.store.draft import BREAK, CANCELLED, Draft, Lock, ending, load_prepared, prepared
 from management_api.store.rows import ConfirmationRow, Recorded, RunRow, StoredEvent
 from management_api.store.schema import FRAMES, RUNS
+from opmas.database.prepared import Prepared
 from opmas.wire.messages import now
 from opmas.wire.runs import ConfirmationRequest, EventKind, Frame, FrameReply, RunEnd, RunEvent, RunStatus
 
 _LAST = (EventKind.END, EventKind.CONFIRMATION)
 _BY_INSTANCES = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED)
+
+_other = RUNS.alias("other")
+_FOLLOWED = Prepared(
+    select(RUNS.c.number)
+    .join(_other, and_(_other.c.workspace == RUNS.c.workspace, _other.c.session_id == RUNS.c.session_id))
+    .where(
+        RUNS.c.number.in_(bindparam("numbers", expanding=True)),
+        _other.c.ended_at.is_(None),
+        _other.c.status.in_(UNDER_WAY),
+        _other.c.owner.is_(None),
+    )
+    .distinct()
+)
+_REPORTED = prepared(RUNS.c.id.in_(bindparam("ids", expanding=True)), lock=Lock.WAIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +48,7 @@ class Report:
 def record(connection: Connection, items: Sequence[Report]) -> list[Recorded]:
     """Record each frame, or say why not."""
     draft, at = Draft(), now()
-    runs = {run.id: run for run in load(connection, RUNS.c.id.in_({item.run_id for item in items}), lock=Lock.WAIT)}
+    runs = {run.id: run for run in load_prepared(connection, _REPORTED, ids=list({item.run_id for item in items}))}
     answers: list[Recorded] = []
     for item in items:
         run = runs.get(item.run_id)
@@ -43,22 +58,15 @@ def record(connection: Connection, items: Sequence[Report]) -> list[Recorded]:
         runs[run.id], answer = _recorded(connection, draft, run, item, at)
         answers.append(answer)
     draft.write(connection)
-    released = {_session(one.run) for one in answers if one.run is not None and one.run.owner is None}
-    if not released or not (busy := followed(connection, released)):
+    released = [one.run.number for one in answers if one.run is not None and one.run.owner is None]
+    if not released or not (waited_for := followed(connection, released)):
         return answers
-    return [replace(one, is_followed=one.run is not None and _session(one.run) in busy) for one in answers]
+    return [replace(one, is_followed=one.run is not None and one.run.number in waited_for) for one in answers]
 
 
-def followed(connection: Connection, released: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """Choose the sessions where a run waits for its turn: no word of work has told of it since it was accepted."""
-    waits = (RUNS.c.ended_at.is_(None), RUNS.c.status.in_(UNDER_WAY), RUNS.c.owner.is_(None))
-    of_these = pairs(RUNS.c.workspace, RUNS.c.session_id, released)
-    query = select(RUNS.c.workspace, RUNS.c.session_id).where(*waits, of_these).distinct()
-    return frozenset((row.workspace, row.session_id) for row in connection.execute(query))
-
-
-def _session(run: RunRow) -> tuple[str, str]:
-    return run.workspace, run.session_id
+def followed(connection: Connection, released: list[int]) -> frozenset[int]:
+    """Choose the runs whose session has one that waits for its turn: no word of work told of it since it came."""
+    return frozenset(row["number"] for row in _FOLLOWED.rows(connection, {"numbers": released}))
 
 
 def _recorded(connection: Connection, draft: Draft, run: RunRow, item: Report, at: datetime) -> tuple[RunRow, Recorded]:

@@ -67,7 +67,7 @@ def _fault(doing: str, error: Exception) -> OpmasError:
     if isinstance(error, TimeoutError):  # of the driver or of `asyncio.timeout`
         return DatabaseUnavailable(f"cannot {doing}: the database does not answer in time", HINT)
     reason = _reason(error)
-    if isinstance(error, IntegrityError):
+    if isinstance(error, (IntegrityError, sqlite3.IntegrityError)):
         return Conflict(f"cannot {doing}: the database refuses it: {reason}", "read the record again and retry")
     if _is_unacceptable(error):
         return InvalidRequest(f"cannot {doing}: the database cannot hold a value: {reason}", "correct the value")
