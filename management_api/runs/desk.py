@@ -18,7 +18,7 @@ from opmas.bus import AnySubscription, Bus, BusUnavailable, Msg
 from opmas.wire import subjects
 from opmas.wire.errors import DatabaseUnavailable, InvalidRequest, OpmasError
 from opmas.wire.messages import Message, failure
-from opmas.wire.runs import Assignment, Claim, Claimed, FilePieceRequest, Frame, FrameReply
+from opmas.wire.runs import Claim, Claimed, FilePieceRequest, Frame, FrameReply
 
 # Frames that are handled together share a transaction: what a thousand runs report at once may wait for one commit.
 _AT_A_TIME = 512
@@ -72,7 +72,7 @@ class Desk:
 
     async def _claim(self, msg: Msg) -> None:
         agent_id = subjects.agent_of(msg.subject)
-        given: tuple[Assignment, ...] = ()
+        given = Claimed()
         try:
             claim = Claim.model_validate_json(msg.data)
             if is_instance_of(agent_id, claim.instance_id):
@@ -83,13 +83,13 @@ class Desk:
             logger.warning("cannot understand a claim", agent_id=agent_id, reason=_why(error))
         except DatabaseUnavailable as error:
             logger.debug("cannot give out runs", agent_id=agent_id, reason=error.message)
-        await self._respond(msg, Claimed(assignments=given))
+        await self._respond(msg, given)
 
-    async def _give(self, agent_id: str, claim: Claim) -> tuple[Assignment, ...]:
+    async def _give(self, agent_id: str, claim: Claim) -> Claimed:
         await self._settle_older(agent_id, claim)
         room = min(claim.room, _MOST_ROOM)
         if room < 1:
-            return ()
+            return Claimed()
         return await self._ledger.claim(
             agent_id, claim.instance_id, claim.start_count, room, self._lease_s, unheard=claim.unheard
         )

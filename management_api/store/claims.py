@@ -15,7 +15,7 @@ from management_api.store.draft import Draft, Lock, load_prepared, prepared
 from management_api.store.rows import RunRow
 from management_api.store.schema import RUNS
 from opmas.wire.messages import now
-from opmas.wire.runs import Assignment, Decision, Resumption, RunInput, RunStatus, Turn
+from opmas.wire.runs import Assignment, Claimed, Decision, Resumption, RunInput, RunStatus, Turn
 
 MAX_ANSWER = 600_000
 """Bytes of one answer: what NATS carries is 1 MiB; the rest stays to be claimed. One run is given whatever its size."""
@@ -57,7 +57,7 @@ class Claimant:
     unheard: bool = False
 
 
-def claim(connection: Connection, items: Sequence[Claimant]) -> list[tuple[Assignment, ...]]:
+def claim(connection: Connection, items: Sequence[Claimant]) -> list[Claimed]:
     """Give each what it has room for, the oldest runs first."""
     draft, at = Draft(), now()
     room: dict[str, int] = {}
@@ -94,11 +94,9 @@ def _take_back(connection: Connection, item: Claimant) -> None:
     )
 
 
-def _given(
-    connection: Connection, draft: Draft, item: Claimant, ready: Iterator[RunRow], at: datetime
-) -> tuple[Assignment, ...]:
+def _given(connection: Connection, draft: Draft, item: Claimant, ready: Iterator[RunRow], at: datetime) -> Claimed:
     given: list[Assignment] = []
-    size = 0
+    size, more = 0, False
     while len(given) < item.room and (run := next(ready, None)) is not None:
         claimed = replace(
             run,
@@ -111,13 +109,15 @@ def _given(
         assignment, needed = _fitting(claimed, item.lease_s, turns)
         if assignment is None:  # or it would stand in the way of all that come after it, for ever
             draft.end(run, RunStatus.FAILED, at, error=_TOO_LARGE.format(needed), reason="too_large")
+            more = True
             continue
         size += needed
         if given and size > MAX_ANSWER:
+            more = True
             break
         draft.put(claimed)
         given.append(assignment)
-    return tuple(given)
+    return Claimed(assignments=tuple(given), more=more)
 
 
 def fits(run: RunRow) -> bool:

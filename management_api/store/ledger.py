@@ -44,7 +44,7 @@ from management_api.store.schema import RUNS
 from management_api.store.store import ApiStore
 from opmas.wire.errors import Conflict, OpmasError, TooLarge
 from opmas.wire.messages import now
-from opmas.wire.runs import Assignment, FilePiece, Frame, Turn
+from opmas.wire.runs import Claimed, FilePiece, Frame, Turn
 
 _RACES = 2  # that one request can lose against another server: for its session, and for its key
 _CORRELATION = 200  # characters of a correlation id; PostgreSQL indexes no text longer than 2,700 bytes
@@ -83,7 +83,7 @@ class Ledger:
         lease_s: float,
         *,
         unheard: bool = False,
-    ) -> tuple[Assignment, ...]:
+    ) -> Claimed:
         """Give an instance what it has room for; what would make the answer too big stays to be claimed.
 
         `unheard`: it never heard what its last claim gave it, which it is therefore given anew.

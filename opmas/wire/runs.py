@@ -159,6 +159,8 @@ class Claimed(Message):
     """The answer to a claim; no assignments when there is nothing to do."""
 
     assignments: tuple[Assignment, ...] = ()
+    more: bool = False
+    """There is more than went into this answer: ask again while there is room."""
 
 
 class Usage(Message):

@@ -135,7 +135,7 @@ class Worker:
         try:
             answer = await site.bus.request(subjects.claim(site.agent_id), claim, _CLAIM_S)
             self._unheard = False
-            return Claimed.model_validate_json(answer.data).assignments
+            claimed = Claimed.model_validate_json(answer.data)
         except (NoResponders, BusUnavailable) as error:
             logger.debug("cannot claim runs: %s", error)
         except DeadlineExceeded as error:
@@ -145,6 +145,9 @@ class Worker:
             asyncio.get_running_loop().call_later(_AGAIN_S, self._claim_soon)
         except ValidationError:
             logger.exception("cannot understand the answer to a claim")
+        else:
+            self._more = self._more or claimed.more
+            return claimed.assignments
         return ()
 
     def _take(self, site: Site, assignment: Assignment) -> None:

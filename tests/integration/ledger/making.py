@@ -69,7 +69,7 @@ class Instance:
     following: dict[str, int] = field(default_factory=dict)
 
     async def claim(self, room: int = 1) -> tuple[Assignment, ...]:
-        given = await self.ledger.claim(self.agent, self.id, self.start_count, room, self.lease_s)
+        given = (await self.ledger.claim(self.agent, self.id, self.start_count, room, self.lease_s)).assignments
         self.following.update({one.run_id: one.next_seq for one in given})
         return given
 

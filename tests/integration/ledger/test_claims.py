@@ -125,7 +125,9 @@ async def test_what_would_make_an_answer_too_big_is_given_next_time(ledger: Ledg
     for _ in range(3):
         await ledger.accept(new(message="x" * (MAX_ANSWER // 2 - 1000)))
 
-    assert [len(await instance.claim(8)) for _ in range(3)] == [2, 1, 0]
+    answers = [await ledger.claim("echo", "echo-0", 1, 8, 30.0) for _ in range(3)]
+
+    assert [(len(each.assignments), each.more) for each in answers] == [(2, True), (1, False), (0, False)]
 
     await ledger.accept(new(message="x" * (MAX_ANSWER + 1)))
     assert len(await instance.claim(8)) == 1
@@ -156,7 +158,7 @@ async def test_who_never_heard_an_answer_is_given_its_runs_anew_but_none_that_it
 
     given = await ledger.claim("echo", instance.id, instance.start_count, 5, 30.0, unheard=True)
 
-    assert [(each.run_id, each.epoch) for each in given] == [(unheard, 2)]
+    assert [(each.run_id, each.epoch) for each in given.assignments] == [(unheard, 2)]
     row = await ledger.run(begun)
     assert row is not None
     assert row.owner == instance.id
@@ -167,7 +169,8 @@ async def test_what_was_cancelled_is_not_given_anew(ledger: Ledger, instance: In
     await instance.take()
     await ledger.cancel(run_id, "ann")
 
-    assert await ledger.claim("echo", instance.id, instance.start_count, 5, 30.0, unheard=True) == ()
+    given = await ledger.claim("echo", instance.id, instance.start_count, 5, 30.0, unheard=True)
+    assert given.assignments == ()
 
     (ended,) = (await ledger.sweep(now() + timedelta(seconds=31), verdicts=True, grace_s=5)).changed
     assert ended.run.status is RunStatus.CANCELLED

@@ -6,6 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from management_api.runs import Timings
+from opmas.agent import Agent, RunContext
+from opmas.agent.config import ConfigSource
+from opmas.agent.environment import Environment
+from opmas.agent.instance import Instance
+from opmas.bus import Bus
 from opmas.bus.client import SafeClient
 from opmas.wire import subjects
 from opmas.wire.errors import (
@@ -240,6 +245,27 @@ async def test_the_end_of_a_run_tells_of_the_next_one_of_its_session(
         async with asyncio.timeout(10):
             await worker.nudged.wait()
         assert [one.run_id for one in await worker.claim(room=5)] == [second.id]
+
+
+async def test_an_instance_asks_again_for_what_was_too_much_for_one_answer(
+    sqlite_url: str, nats_url: str, agent_id: str, peer: Peer
+) -> None:
+    author = Agent()
+
+    @author.run
+    async def measure(ctx: RunContext) -> str:
+        return str(len(ctx.message))
+
+    async with serving_runs(sqlite_url, nats_url, agent_id, timings=Timings(sweep_s=60)) as service:
+        runs = [await service.run("m" * 500_000) for _ in range(3)]
+        instance = Instance(author, Environment(agent_id, instance_id=f"{agent_id}-0"), ConfigSource())
+        async with await Bus.connect(nats_url, name="instance") as bus, asyncio.TaskGroup() as tasks:
+            await instance.start(bus, tasks)
+            ended = [await service.settled(run) for run in runs]
+            await instance.drain()
+            await instance.abandon()
+
+    assert [run.content for run in ended] == ["500000"] * 3
 
 
 async def test_an_agent_that_was_deleted_takes_its_pending_runs_with_it(
