@@ -21,6 +21,8 @@ _COLOURS = {"running": "32", "starting": "33", "inactive": "33", "stopped": "2",
 _PREFIXES = ("36", "33", "32", "35", "34", "31")
 _GAP = "  "
 _NARROWEST = 8
+# A date with its time, a status: columns are left out rather than that others say less than this; the last may.
+_READABLE = 20
 # The first column is what people type next: an id of 32 characters is never cut, a longer name is.
 _WHOLE = 36
 # Control characters, and halves of characters that no terminal takes.
@@ -113,19 +115,21 @@ def _row(cells: Sequence[str], widths: Sequence[int], *, bold: bool = False) -> 
 
 def _leave_out(columns: list[list[str]], spare: Sequence[str], room: int) -> None:
     for name in spare:
-        if sum(_narrowest([max(map(_width, column)) for column in columns])) + len(_GAP) * len(columns) <= room:
+        widths = [max(map(_width, column)) for column in columns]
+        if sum(_floors(widths, _READABLE)) + len(_GAP) * (len(widths) - 1) <= room:
             return
         columns[:] = [column for column in columns if column[0] != name]
 
 
 def _fit(widths: list[int], room: int) -> None:
-    least = _narrowest(widths)
-    while sum(widths) > room and widths != least:
-        widths[max(range(len(widths)), key=lambda at: widths[at] - least[at])] -= 1
+    for floors in (_floors(widths, _READABLE), _floors(widths, _NARROWEST)):
+        while sum(widths) > room and (above := [at for at, floor in enumerate(floors) if widths[at] > floor]):
+            widths[max(above, key=widths.__getitem__)] -= 1
 
 
-def _narrowest(widths: Sequence[int]) -> list[int]:
-    return [min(width, _NARROWEST if at else _WHOLE) for at, width in enumerate(widths)]
+def _floors(widths: Sequence[int], least: int) -> list[int]:
+    floors = [_WHOLE, *[least] * (len(widths) - 2), _NARROWEST][: len(widths)]
+    return list(map(min, widths, floors))
 
 
 def _width(text: str) -> int:
