@@ -36,7 +36,6 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         # What is there now stays for good: looked through anew each time, it would cost a quarter of a busy API's time.
-        gc.collect()
         gc.freeze()
 
     @contextlib.contextmanager

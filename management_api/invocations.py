@@ -3,17 +3,16 @@
 What becomes of a run is the run service's business (`management_api.runs`); here stands how it is asked and shown.
 """
 
-import re
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Header, Query, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.responses import Response as HttpResponse
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictBool
 
 from management_api import run_examples as examples
 from management_api.agents import LastEventId, TheStreams, checked_id
 from management_api.auth import TheCaller, requires
-from management_api.auth.principal import caller_of
+from management_api.manner import Invocation, InvocationRoute, Manner, manner_of
 from management_api.openapi import Answers, answers, streamed
 from management_api.run_stream import run_frames
 from management_api.run_views import audit_entry, run_view, shown, summary
@@ -21,28 +20,15 @@ from management_api.runs import Runs
 from management_api.runs.topic import is_settled
 from management_api.runs.visibility import scope_of
 from management_api.store.rows import RunFilter
-from management_api.streams import Streams, position, prefers_stream
-from opmas.wire.invocation import AgentRunResponse, DecisionRequest, InvokeRequest, RunAudit, RunList, StreamEvent
+from management_api.streams import position
+from opmas.wire.invocation import AgentRunResponse, DecisionRequest, RunAudit, RunList, StreamEvent
 from opmas.wire.runs import RunStatus
-from opmas.wire.subjects import CORRELATION_HEADER
 
 router = APIRouter(prefix="/api/v1", tags=["runs"])
 
 _READ = [requires("runs:read")]
 _WRITE = [requires("runs:write")]
 
-# A caller who can wait longer than this is better served by a stream: proxies in between are less patient.
-_LONGEST_WAIT_S = 300.0
-_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=[,;]|$)", re.IGNORECASE)
-# As long as the id in the header may be.
-_CORRELATION_LENGTH = 128
-
-_INVOCATION: dict[str, JsonValue] = {
-    "message": "say hello",
-    "params": {"tone": "friendly"},
-    "sessionId": "s1",
-    "userId": "ann",
-}
 _DECISION: dict[str, JsonValue] = {"confirmed": True, "note": "as discussed", "arguments": {"amount": 90}}
 
 
@@ -50,14 +36,6 @@ _LAST = "`end` or `error`"
 _INVOKED: Answers = streamed(answers(404, 409, 413, example=examples.RUN), StreamEvent, _LAST)
 _INVOKED[200]["model"] = AgentRunResponse
 _INVOKED |= answers(example=examples.ACCEPTED, success=202)
-
-
-class Invocation(InvokeRequest):
-    """What an agent is asked; an unknown or missing `sessionId` begins a session."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_INVOCATION]})
-
-    stream: StrictBool = False
 
 
 class HumanDecision(DecisionRequest):
@@ -81,59 +59,6 @@ TheRuns = Annotated[Runs, Depends(runs_of)]
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
-class Manner:
-    """Who asks, and how they are to be answered: at once, when the run has ended or waits for a human, or as a stream.
-
-    One dependency where others take several: each costs the busiest route as much as reading its body.
-    """
-
-    def __init__(self, request: Request, wait_s: float, key: str | None) -> None:
-        self.caller = caller_of(request)
-        self.runs: Runs = request.app.state.runs
-        self.streams: Streams = request.app.state.streams
-        self.streaming = prefers_stream(request.headers.get("accept", ""))
-        self.key = key
-        self.wait_s = wait_s
-        self._correlation_id = request.headers.get(CORRELATION_HEADER, "")
-
-    def correlation_id(self, body: InvokeRequest) -> str:
-        """Return the id that the caller gave the request; empty if none."""
-        named = body.metadata.get("correlationId")
-        return (self._correlation_id or (named if isinstance(named, str) else ""))[:_CORRELATION_LENGTH]
-
-
-async def manner_of(  # a coroutine function, and no class: FastAPI would call that in a thread
-    request: Request,
-    wait: Annotated[float | None, Query(ge=0, description="As `Prefer: wait=`, in seconds.")] = None,
-    prefer: Annotated[
-        str | None,
-        Header(description="`wait=SECONDS` (300 at most): answer when the run has ended."),
-    ] = None,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            max_length=255,
-            pattern=r"^[\x20-\x7e]+$",
-            description="Of one's own choice; the same key and body again are answered with the same run.",
-        ),
-    ] = None,
-) -> Manner:
-    """Read from the request how it is to be answered."""
-    return Manner(request, _wait(wait, prefer), idempotency_key)
-
-
-def _wait(asked: float | None, prefer: str | None) -> float:
-    preferred = _WAIT.search(prefer or "")
-    return min(asked if asked is not None else float(preferred[1]) if preferred else 0.0, _LONGEST_WAIT_S)
-
-
-@router.post(
-    "/agents/{agent_id}/runs",
-    status_code=202,
-    response_model=AgentRunResponse,
-    dependencies=_WRITE,
-    responses=_INVOKED,
-)
 async def invoke_agent(
     agent_id: str, manner: Annotated[Manner, Depends(manner_of)], body: Annotated[Invocation, Body()]
 ) -> HttpResponse:
@@ -159,6 +84,18 @@ async def invoke_agent(
         run = await runs.settled(run, manner.wait_s)
         headers["Preference-Applied"] = f"wait={manner.wait_s:g}"
     return shown(run_view(run, messages=True), 200 if is_settled(run) else 202, headers)
+
+
+router.add_api_route(
+    "/agents/{agent_id}/runs",
+    invoke_agent,
+    methods=["POST"],
+    status_code=202,
+    response_model=AgentRunResponse,
+    dependencies=_WRITE,
+    responses=_INVOKED,
+    route_class_override=InvocationRoute,
+)
 
 
 @router.get(
