@@ -108,5 +108,6 @@ def _reason(problem: Mapping[str, Any]) -> str:
         return f"the body is no JSON: {problem['ctx']['error']}, at character {problem['loc'][-1]}"
     if kind == "model_attributes_type" and not place:  # also what curl sends when it is not told otherwise
         return "the body is no JSON object, or its Content-Type is not application/json"
-    reason = {"extra_forbidden": "unknown parameter", "missing": "is required"}.get(kind, problem["msg"])
-    return f"{'.'.join(place)[:80]}: {reason}" if place else str(reason)
+    words = str(problem["msg"]).removeprefix("Value error, ")  # which pydantic puts before those of our own checks
+    reason = {"extra_forbidden": "unknown parameter", "missing": "is required"}.get(kind, words)
+    return f"{'.'.join(place)[:80]}: {reason}" if place else reason

@@ -137,7 +137,7 @@ async def rename_session(runs: TheRuns, session: TheSession, body: Annotated[Ses
 @router.delete("/{session_id:path}", status_code=204, dependencies=_WRITE, responses=answers(404, 409))
 async def delete_session(runs: TheRuns, session: TheSession) -> None:
     """Delete a session with all its runs; 409 while one of them is under way."""
-    await runs.ledger.delete_session(session.workspace, session.id)
+    await runs.delete_session(session.workspace, session.id)
 
 
 @router.get(

@@ -162,7 +162,8 @@ def position(last_event_id: str | None) -> int | None:
 def prefers_stream(accept: str) -> bool:
     """Say whether server-sent events are what an `Accept` header likes best; of equals, the first named."""
     liked = [(_quality(part), part.partition(";")[0].strip().lower()) for part in accept.split(",")]
-    return max(liked, key=lambda kind: kind[0])[1] == EVENT_STREAM
+    quality, best = max(liked, key=lambda kind: kind[0])
+    return best == EVENT_STREAM and quality > 0
 
 
 def _quality(media_type: str) -> float:

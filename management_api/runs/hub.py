@@ -146,6 +146,12 @@ class Hub:
         topic = self._topics.get(run_id)
         return topic.row if topic is not None and topic.row is not None and topic.row.status.is_terminal else None
 
+    def forget(self, workspace: str, session_id: str) -> None:
+        """Keep nothing of a session's runs, which have ended and are deleted."""
+        for run_id, topic in list(self._topics.items()):
+            if topic.row is not None and (topic.row.workspace, topic.row.session_id) == (workspace, session_id):
+                del self._topics[run_id]
+
     async def settled(self, run: RunRow, timeout_s: float) -> RunRow:
         """Wait until `run` has ended or waits for a human; it is returned as it is when time is up."""
         with self._followed(run) as topic, contextlib.suppress(TimeoutError):

@@ -147,6 +147,11 @@ class Runs:
         await self._herald.nudge(agent_id)
         return change.run
 
+    async def delete_session(self, workspace: str, session_id: str) -> None:
+        """Delete a session with its runs. Raises `SessionNotFound`, and `SessionBusy` while one is under way."""
+        await self.ledger.delete_session(workspace, session_id)
+        self._hub.forget(workspace, session_id)
+
 
 def _unknown(run_id: str) -> RunNotFound:
     return RunNotFound(f"there is no run {run_id[:80]!r}", "`opmas runs ls` lists the runs")

@@ -88,7 +88,7 @@ class Smoke:
             try:
                 connection.send("DELETE", f"/api/v1/sessions/{self._session}")
             except Failure as failure:
-                paper.note(f"opmas: cannot delete session {self._session}: {failure.message}")
+                paper.note(f"opmas: {failure.message}")
 
     def _health(self) -> str:
         found = get("/health")

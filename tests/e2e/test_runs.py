@@ -70,6 +70,13 @@ def test_a_run_stops_at_its_limits(caller: Caller) -> None:
     assert caller.run("limited", "hello").body["content"] == "hello"
 
 
+def test_what_was_said_in_a_deleted_session_is_gone_at_once(caller: Caller) -> None:
+    run = caller.run("rascal", "hello", sessionId="secret").body["runId"]
+
+    assert caller.call("DELETE", "/api/v1/sessions/secret").status == 204
+    assert [caller.get(path).status for path in (f"/agents/rascal/runs/{run}", f"/api/v1/runs/{run}")] == [404, 404]
+
+
 # --- agents that are not there ---------------------------------------------------------------------------------------
 
 

@@ -156,6 +156,7 @@ def test_the_last_event_carries_the_run(status: str, kind: str) -> None:
         ("application/json, text/event-stream", False),
         ("*/*, text/event-stream", False),
         ("text/event-stream;q=0.1, */*", False),
+        ("text/event-stream;q=0", False),
         ("", False),
         (";;q=,", False),
     ],
