@@ -6,6 +6,7 @@ next call finds it by itself when it is back. What the tables mean is the server
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Engine, Row, Select, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from opmas.database import migrate
+from opmas.database.direct import Direct
 from opmas.database.engine import direct, dispose, make_engine
 from opmas.database.faults import Deadlines, translated
 from opmas.database.migrate import Branch
@@ -28,7 +30,8 @@ class Database:
         self._url = url
         self._engine = engine
         self._deadlines = deadlines
-        self._direct = direct(engine, deadlines)
+        self._readers = direct(engine, deadlines)
+        self._direct = None if self._readers is None else Direct(self._readers)
         self._writer = Writer(engine, self._direct, deadlines)
         self._tasks = asyncio.TaskGroup()
 
@@ -56,8 +59,14 @@ class Database:
             await self._tasks.__aexit__(None, None, None)
         finally:
             await dispose(self._engine, self._deadlines)
-            if self._direct is not None:
-                self._direct.dispose()
+            await self._dispose_directly()
+
+    async def _dispose_directly(self) -> None:
+        if self._direct is not None and self._readers is not None:
+            with suppress(TimeoutError):  # a disk that hangs is left to itself
+                async with asyncio.timeout(self._deadlines.transaction):
+                    await self._direct.close()
+            self._readers.dispose()
 
     async def migrate(self) -> None:
         """Bring the tables to this version's form; several servers may do so at once.
@@ -80,18 +89,15 @@ class Database:
         """Do several reads in one transaction."""
         with translated(doing):
             async with asyncio.timeout(self._deadlines.transaction):
-                if self._direct is not None:
-                    return await asyncio.to_thread(_on, self._direct, read)
+                if self._readers is not None:
+                    return await asyncio.to_thread(_on, self._readers, read)
                 async with self._engine.connect() as connection:
                     return await connection.run_sync(read)
 
     async def _read(self, doing: str, query: Select[Any]) -> Sequence[Row[Any]]:
-        with translated(doing):
-            async with asyncio.timeout(self._deadlines.transaction), self._engine.connect() as connection:
-                rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
-        return rows
+        return await self._look(doing, lambda on: on.execute(query).all())
 
 
 def _on(engine: Engine, read: Callable[[Connection], T]) -> T:
-    with engine.connect() as connection:
+    with engine.begin() as connection:  # what goes straight to the driver begins none
         return read(connection)

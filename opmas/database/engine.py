@@ -59,7 +59,7 @@ def direct(engine: AsyncEngine, deadlines: Deadlines) -> Engine | None:
         pool_timeout=deadlines.connect,
     )
     event.listen(same, "connect", _make_durable)
-    event.listen(same, "begin", _begin)
+    event.listen(same, "begin", _begin_directly)
     return same
 
 
@@ -117,9 +117,17 @@ def _patiently(cursor: Any, statement: str) -> None:
 
 
 def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(_beginning(connection))
+
+
+def _begin_directly(connection: Connection) -> None:
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute(_beginning(connection))
+
+
+def _beginning(connection: Connection) -> str:
     # A transaction that begins as a reader and turns writer fails at once, without waiting, if another wrote meanwhile.
-    writes = connection.get_execution_options().get(WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    return "BEGIN IMMEDIATE" if connection.get_execution_options().get(WRITES, False) else "BEGIN"
 
 
 def _postgresql(url: URL, pool: dict[str, Any], deadlines: Deadlines, program: str) -> AsyncEngine:

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from opmas.database.direct import Direct
 from opmas.database.engine import WRITES
 from opmas.database.faults import Deadlines, is_outage, translated
 from opmas.wire.errors import DatabaseUnavailable, OpmasError
@@ -58,9 +59,9 @@ class _Entry:
 class Writer:
     """The one place that writes: a queue of changes and the task that commits them, in the order they came."""
 
-    def __init__(self, engine: AsyncEngine, direct: Engine | None, deadlines: Deadlines) -> None:
+    def __init__(self, engine: AsyncEngine, direct: Direct | None, deadlines: Deadlines) -> None:
         self._engine = engine.execution_options(**{WRITES: True})
-        self._direct = None if direct is None else direct.execution_options(**{WRITES: True})
+        self._direct = direct
         self._deadlines = deadlines
         self._queue: deque[_Entry] = deque()
         self._wake = asyncio.Event()
@@ -141,7 +142,7 @@ class Writer:
     async def _transact(self, group: list[_Entry]) -> list[Any]:
         async with asyncio.timeout(self._deadlines.transaction):
             if self._direct is not None and all(entry.change is None for entry in group):
-                return await asyncio.to_thread(_transact_directly, self._direct, group)
+                return await self._direct.transact(lambda on: _batches(on, group))
             async with self._engine.begin() as connection:
                 results: dict[_Entry, Any] = {}
                 for entry in group:
@@ -152,13 +153,12 @@ class Writer:
                 return [results[entry] for entry in group]
 
 
-def _transact_directly(engine: Engine, group: list[_Entry]) -> list[Any]:
-    with engine.begin() as connection:
-        results: dict[_Entry, Any] = {}
-        for entry in group:
-            if entry.batch is not None and entry not in results:
-                results.update(_batched(connection, entry.batch, group))
-        return [results[entry] for entry in group]
+def _batches(connection: Connection, group: list[_Entry]) -> list[Any]:
+    results: dict[_Entry, Any] = {}
+    for entry in group:
+        if entry.batch is not None and entry not in results:
+            results.update(_batched(connection, entry.batch, group))
+    return [results[entry] for entry in group]
 
 
 def _batched(connection: Connection, batch: Batch[Any, Any], group: list[_Entry]) -> dict[_Entry, Any]:
