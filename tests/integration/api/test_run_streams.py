@@ -5,8 +5,8 @@ import http.client
 import json
 import signal
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from opmas.wire.runs import Assignment, EventKind, RunEvent, RunStatus, ToolCall
 from tests.integration.api.instance import Instance, chunk, confirm, end, working
 from tests.integration.api.peer import Peer
 from tests.integration.api.server import Server, running
+from tests.node import until
 
 RUNS = "/api/v1/agents/echo/runs"
 STREAM = {"Accept": "text/event-stream"}
@@ -251,9 +252,13 @@ async def test_a_run_is_not_cancelled_by_a_reader_who_leaves(
         assert (await again.rest())[-1].data["type"] == "end"
 
 
-def beside(api: Server, home: Path, nats_url: str, **settings: str) -> AbstractContextManager[Server]:
+@contextmanager
+def beside(api: Server, home: Path, nats_url: str, **settings: str) -> Iterator[Server]:
     """Run another API on the same record: one of a record of its own would answer the instance's claims, too."""
-    return running(home, nats_url, DATABASE_URL=f"sqlite:///{api.home / 'api.db'}", **settings)
+    with running(home, nats_url, DATABASE_URL=f"sqlite:///{api.home / 'api.db'}", **settings) as other:
+        # It listens before it has a connection to NATS.
+        until(lambda: httpx2.get(f"{other.agentos_url}/ready", trust_env=False).is_success, "another API")
+        yield other
 
 
 def client_of(api: Server, headers: dict[str, str] | None = None) -> httpx2.AsyncClient:
