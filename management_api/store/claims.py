@@ -70,8 +70,7 @@ def claim(connection: Connection, items: Sequence[Claimant]) -> list[Claimed]:
         if item.unheard:
             _take_back(connection, item)
     ready = {
-        agent_id: iter(load_prepared(connection, _READY, wanted, agent=agent_id))
-        for agent_id, wanted in room.items()
+        agent_id: iter(load_prepared(connection, _READY, wanted, agent=agent_id)) for agent_id, wanted in room.items()
     }
     answers = [_given(connection, draft, item, ready[item.agent_id], at) for item in items]
     draft.write(connection)
