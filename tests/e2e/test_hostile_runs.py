@@ -183,7 +183,7 @@ def test_an_answer_of_five_megabytes_is_told_whole(caller: Caller) -> None:
 
 
 def test_text_that_is_none_is_told_as_far_as_it_goes(caller: Caller) -> None:
-    assert caller.run("rascal", "odd_text").body["content"] == "a\0b?c"
+    assert caller.run("rascal", "odd_text").body["content"] == "a\ufffdb?c"
 
 
 def test_a_run_that_kills_its_process_is_interrupted_or_tried_three_times_and_called_poison(caller: Caller) -> None:

@@ -228,7 +228,8 @@ def chunks_of(text: str, data: dict[str, Any] | None = None) -> list[RunEvent]:
 
 
 def clean(text: str) -> str:
-    """Return `text` without what UTF-8 cannot say: halves of surrogate pairs, as they come from file names."""
+    """Return `text` without what cannot be kept: NUL, and halves of surrogate pairs, as they come from file names."""
+    text = text.replace("\0", "\ufffd")  # or it would read otherwise when it comes from PostgreSQL
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
