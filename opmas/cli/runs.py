@@ -153,6 +153,7 @@ def confirm_run(
         paper.document(decided)
     else:
         paper.line(f"{found['runId']}: {'rejected' if no else 'confirmed'}, {paper.status(decided['status'])}")
+        paper.note(f"`opmas runs show {found['runId']}` shows how it goes on")
     return Exit.OK
 
 

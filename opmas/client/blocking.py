@@ -7,6 +7,7 @@ signature and one behaviour of each.
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import suppress
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -50,6 +51,17 @@ def _iterated(
 
 async def _next(stream: AsyncGenerator[T]) -> T:
     return await anext(stream)
+
+
+async def _closed(stream: AsyncGenerator[Any]) -> None:
+    """Close a stream whose last step may still be ending: whoever waited for it was interrupted, maybe twice."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CANCEL_S):
+            while True:
+                try:
+                    return await stream.aclose()
+                except RuntimeError:  # it is running
+                    await asyncio.sleep(0.01)
 
 
 async def _announced(call: Coroutine[Any, Any, T], over: threading.Event) -> T:
@@ -116,9 +128,9 @@ class BlockingClient:
         if self._loop.is_closed():
             return
         if threading.current_thread() is self._thread:  # collected as garbage here, where waiting would never end
-            asyncio.run_coroutine_threadsafe(stream.aclose(), self._loop)
+            asyncio.run_coroutine_threadsafe(_closed(stream), self._loop)
         else:
-            self._wait(stream.aclose())
+            self._wait(_closed(stream))
 
     def _wait(self, call: Coroutine[Any, Any, T]) -> T:
         if self._loop.is_closed():

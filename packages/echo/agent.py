@@ -20,7 +20,7 @@ class Echo(Agent):
     async def answer(self, ctx: RunContext) -> Any:
         """Say the message back as `params` want it."""
         delay = number(ctx, "delay", 0.0)
-        words = split(ctx.message) * int(number(ctx, "repeat", 1))
+        words = split(" ".join([ctx.message] * int(number(ctx, "repeat", 1))))
         if ctx.params.get("confirm"):
             return ctx.confirm("Say it back?", {"message": ctx.message}, resume="say", tool_name="say")
         if ctx.params.get("thread"):

@@ -42,7 +42,7 @@ async def test_it_repeats_prefixes_returns_data_and_reads_files() -> None:
     async with harness(prefix="> ") as agent:
         result = await agent.run("a", params={"repeat": 3, "data": {"x": 1}}, files={"f.txt": b"12"})
 
-    assert result.content == "> aaa\nf.txt: 2 bytes"
+    assert result.content == "> a a a\nf.txt: 2 bytes"
     assert result.data == {"x": 1}
     assert result.usage is not None
     assert result.usage.total_tokens == 6

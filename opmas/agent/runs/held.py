@@ -144,7 +144,9 @@ class HeldRun:
             if not self._stopped.done():
                 logger.exception("the run %s failed", self.run_id)
             reason = error.code if isinstance(error, OpmasError) else "failed"
-            events = [self._ended(RunStatus.FAILED, reason, f"{type(error).__name__}: {error}")]
+            # Ours are sentences for people; of others the type is half of what they say.
+            why = error.message if isinstance(error, OpmasError) else f"{type(error).__name__}: {error}"
+            events = [self._ended(RunStatus.FAILED, reason, why)]
         if not self._stopped.done():
             self._outbox.finish(events)
 

@@ -220,7 +220,7 @@ async def test_tools_progress_usage_and_raw_events_are_told_in_order(harness: Ag
     ("message", "reason", "error"),
     [
         ("crash", "failed", "KeyError: 'nothing "),
-        ("refuse", "queue_full", "QueueFull: not now"),
+        ("refuse", "queue_full", "not now"),
         ("number", "invalid_request", "it is of type int"),
         ("ask_nobody", "invalid_request", "no function is marked @resume('nowhere')"),
         ("cancel_itself", "failed", "cancelled itself"),
