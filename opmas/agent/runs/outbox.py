@@ -21,9 +21,10 @@ logger = logging.getLogger(__name__)
 # How long events may wait for others to go with them (seconds): a stream of words still looks like one.
 _COALESCE_S = 0.02
 # An answer takes a commit; one that takes this long was lost, with the connection perhaps. Each time in a row we wait
-# twice as long, in case the other side is merely overloaded.
+# twice as long, in case the other side is merely overloaded; but ask ten times in a lease, since of several APIs the one
+# that was asked may be frozen.
 _ANSWER_S = 2.0
-_MAX_ANSWER_S = 16.0
+_ASKED_IN_A_LEASE = 10
 _MAX_PAUSE_S = 2.0
 # Below the megabyte that nats-server takes by default, with room for headers.
 _FRAME_BYTES = 700_000
@@ -77,6 +78,7 @@ class Outbox:
         self._sent_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._renew_s = assignment.lease_s / 3
+        self._patience_s = max(_ANSWER_S, assignment.lease_s / _ASKED_IN_A_LEASE)
         self._renewal = self._loop.call_later(self._renew_s, self._renew)
         self.fenced = False
         self.finished = False
@@ -165,7 +167,7 @@ class Outbox:
             if reply is not None and self._take(reply):
                 return
             await asyncio.sleep(pause)
-            pause, patience = min(_MAX_PAUSE_S, pause * 2), min(_MAX_ANSWER_S, patience * 2)
+            pause, patience = min(_MAX_PAUSE_S, pause * 2), min(self._patience_s, patience * 2)
 
     def _frame(self) -> bytes:
         """Put as many events together as a message holds. By hand: each is encoded once, however often it is sent."""
