@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # How long events may wait for others to go with them (seconds): a stream of words still looks like one.
 _COALESCE_S = 0.02
 # An answer takes a commit; one that takes this long was lost, with the connection perhaps. Each time in a row we wait
-# twice as long, in case the other side is merely overloaded; but ask ten times in a lease, since of several APIs the one
+# twice as long, in case the other side is merely overloaded; but ask ten times in a lease: of several APIs, the one
 # that was asked may be frozen.
 _ANSWER_S = 2.0
 _ASKED_IN_A_LEASE = 10
