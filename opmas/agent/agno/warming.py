@@ -61,5 +61,5 @@ async def _run_a_team() -> None:
     leader = OfflineModel(opening='call delegate_task_to_member {"member_id": "member", "task": $said}')
     member = Agent(id="member", model=OfflineModel(), tools=[say], telemetry=False)
     team = Team(model=leader, members=[member], telemetry=False)
-    async for _ in team.arun('call say {"text": "warm"}', stream=True, stream_events=True):
-        pass
+    async for event in team.arun('call say {"text": "warm"}', stream=True, stream_events=True):
+        event.to_json()
