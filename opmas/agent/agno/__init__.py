@@ -14,6 +14,7 @@ PRELOAD: tuple[str, ...] = (
     "agno.agent",
     "agno.team",
     "agno.run.agent",
+    "agno.utils.serialize",
     "opmas.agent.offline",
     "opmas.agent.models",
     "opmas.agent.agno.confirmation",
