@@ -52,7 +52,7 @@ class Prepared:
 
 
 class _Plain:
-    """The text of a statement, and what turns values into SQLite's and back."""
+    """The text of a statement, and what turns values into SQLite's and back; None is NULL in all columns."""
 
     def __init__(self, statement: Select[Any] | UpdateBase, dialect: Dialect, values: Values) -> None:
         compiled = statement.compile(dialect=dialect, column_keys=list(values), for_executemany=True)
@@ -78,14 +78,15 @@ class _Plain:
                 if is_list:
                     found += values[name] if convert is None else map(convert, values[name])
                 else:
-                    found.append(values[name] if convert is None else convert(values[name]))
+                    value = values[name]
+                    found.append(value if convert is None or value is None else convert(value))
         except (TypeError, ValueError) as error:  # as SQLAlchemy says it of a value that no column can hold
             raise StatementError(str(error), self.text, None, error) from error
         return found
 
     def row(self, found: Sequence[Any]) -> dict[str, Any]:
         return {
-            name: value if convert is None else convert(value)
+            name: value if convert is None or value is None else convert(value)
             for (name, convert), value in zip(self._columns, found, strict=True)
         }
 
