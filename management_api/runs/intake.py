@@ -7,6 +7,7 @@ import time
 from management_api.auth.principal import Principal
 from management_api.runs.visibility import speaks_for
 from management_api.store.rows import NewRun
+from opmas.bus import correlation_id as current_correlation
 from opmas.wire.errors import TooLarge
 from opmas.wire.invocation import InvokeRequest
 from opmas.wire.runs import FileRef
@@ -49,7 +50,8 @@ def new_run(
         params=request.params,
         files=files,
         metadata=request.metadata,
-        correlation_id=correlation_id,
+        correlation_id=correlation_id or current_correlation() or "",
+        repeats=bool(correlation_id),
         request_hash=hashlib.sha256(marked).hexdigest(),
         idempotency_key=idempotency_key,
         actor=caller.title,

@@ -89,7 +89,7 @@ class _Desk:
         return {(one.run.workspace, key): one for one, key, _ in known if key is not None}
 
     def _by_correlation(self) -> dict[tuple[str, ...], _Known]:
-        ids = {new.correlation_id for new in self.items if new.idempotency_key is None and new.correlation_id}
+        ids = {new.correlation_id for new in self.items if _repeats(new)}
         if not ids:
             return {}
         if self.connection.dialect.name == "postgresql":  # no index keeps two servers from accepting the same at once
@@ -154,7 +154,7 @@ class _Desk:
 
     def _earlier(self, new: NewRun) -> Accepted | OpmasError | None:
         if new.idempotency_key is None:
-            known = self.by_correlation.get(_correlation(new, new.request_hash)) if new.correlation_id else None
+            known = self.by_correlation.get(_correlation(new, new.request_hash)) if _repeats(new) else None
             recent = known is not None and known.run.created_at >= new.created_at - SAME_WITHIN
             return Accepted(known.run, created=False) if known is not None and recent else None
         known = self.by_key.get((new.workspace, new.idempotency_key))
@@ -205,7 +205,7 @@ class _Desk:
         known = _Known(run, new.request_hash)
         if new.idempotency_key is not None:
             self.by_key[new.workspace, new.idempotency_key] = known
-        elif new.correlation_id:
+        elif _repeats(new):
             self.by_correlation[_correlation(run, new.request_hash)] = known
         return Accepted(run, created=True, interrupted=interrupted)
 
@@ -221,6 +221,10 @@ class _Desk:
 def is_session_id(name: str | None) -> bool:
     """Say whether a caller may name a session so."""
     return name is not None and _SESSION_ID.fullmatch(name) is not None
+
+
+def _repeats(new: NewRun) -> bool:
+    return new.idempotency_key is None and new.repeats and bool(new.correlation_id)
 
 
 def _correlation(run: RunRow | NewRun, request_hash: str) -> tuple[str, ...]:

@@ -25,13 +25,15 @@ class NewRun:
     files: tuple[FileRef, ...]
     metadata: Mapping[str, JsonValue]
     correlation_id: str
-    """As the caller sent it; empty when the API made it, which joins no requests."""
+    """Of the request, whoever made it."""
     request_hash: str
     """Of all that makes the request what it is; two requests with one hash ask for the same."""
     idempotency_key: str | None
     actor: str
     spec: RunSpec
     parent_run: str | None = None
+    repeats: bool = True
+    """Whether an equal request of this correlation id is the same, sent again; not where the API made the id."""
     created_at: datetime = field(default_factory=now)
 
 

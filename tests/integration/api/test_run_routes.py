@@ -65,9 +65,11 @@ async def test_a_run_is_accepted_at_once_and_found_finished_later(http: httpx2.A
     run = accepted.json()
 
     assert (accepted.status_code, run["status"], run["agentId"]) == (202, "pending", "echo")
+    assert run["metadata"]["correlationId"] == accepted.headers["x-correlation-id"]
     assert accepted.headers["location"] == f"{RUNS}/{run['runId']}"
     done = await reached(http, run["runId"], "completed")
     assert (done["content"], done["data"], done["sessionId"]) == ("hello", {"k": None}, run["sessionId"])
+    assert echo.seen[-1].input.correlation_id == accepted.headers["x-correlation-id"]
     assert (done["metadata"]["model"], done["metadata"]["tokensUsed"]) == ("m", 7)
     assert isinstance(done["metadata"]["durationMs"], int)
     assert [(said["role"], said["content"]) for said in done["messages"]] == [("user", "hello"), ("assistant", "hello")]
