@@ -29,6 +29,12 @@ def as_json(data: Data) -> bytes:
         ) from error
 
 
+def clean(text: str) -> str:
+    """Return `text` without what cannot be kept: NUL, and halves of surrogate pairs, as they come from file names."""
+    text = text.replace("\0", "\ufffd")  # or it would read otherwise when it comes from PostgreSQL
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 class Message:
     """A message on a subject an agent listens to."""
 

@@ -12,12 +12,13 @@ from typing import Any
 from agno.run.cancel import acancel_run, aget_active_runs
 
 from opmas.agent import RunContext
+from opmas.agent.message import clean
 from opmas.agent.runs.tool import shown
 from opmas.wire.errors import AgentFailed
 from opmas.wire.runs import EventKind, RunEvent, ToolCall
 
 _UNSAID = "Agno did not say why"
-_PLAIN = (str, int, float, bool, dict)
+_PLAIN = frozenset({str, int, float, bool, dict})
 # Agno's own objects, which know how they are written.
 _AGNO_WRITES = frozenset({"metrics", "tool"})
 _write = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -61,13 +62,14 @@ class Relay:
         is_outermost = getattr(event, "run_id", None) == self._ctx.run_id
         self._note(kind, event, is_outermost=is_outermost)
         content = event.content if is_outermost and kind == "RunContent" else None
-        if isinstance(content, str) and len(content) > _AGNO_CHARS:
+        content = clean(content) if isinstance(content, str) else ""
+        if len(content) > _AGNO_CHARS:
             await self._ctx.send(content)
-            content = None
-        agno = as_json(event)
+            content = ""
+        agno = clean(as_json(event))
         if len(agno) > _AGNO_CHARS:
             agno = _shortened(event)
-        if isinstance(content, str) and content:
+        if content:
             await self._ctx.emit(RunEvent(kind=EventKind.CHUNK, content=content, agno=agno))
         else:
             tool = _call(event.tool, kind) if kind in _TOOLS and event.tool is not None else None
@@ -138,7 +140,7 @@ def as_json(event: Any) -> str:
     fields = {name: value for name, value in vars(event).items() if value is not None}
     for name in _AGNO_WRITES & fields.keys():
         fields[name] = fields[name].to_dict()
-    if all(isinstance(value, _PLAIN) for value in fields.values()):
+    if _PLAIN.issuperset(map(type, fields.values())):
         with suppress(TypeError):  # an author's object within a dict
             return _write(fields)
     return str(event.to_json(separators=(",", ":"), indent=None))

@@ -16,7 +16,7 @@ from uuid import uuid4
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from opmas.agent.message import as_json
+from opmas.agent.message import as_json, clean
 from opmas.agent.runs.files import Files, RunFile
 from opmas.agent.runs.kept import kept_for
 from opmas.agent.runs.outbox import Outbox, encoded
@@ -225,12 +225,6 @@ def chunks_of(text: str, data: dict[str, Any] | None = None) -> list[RunEvent]:
         return [RunEvent(kind=EventKind.CHUNK, content=part) for part in parts]
     first = RunEvent(kind=EventKind.CHUNK, content=parts[0] if parts else "", data=plain(data))
     return [first, *(RunEvent(kind=EventKind.CHUNK, content=part) for part in parts[1:])]
-
-
-def clean(text: str) -> str:
-    """Return `text` without what cannot be kept: NUL, and halves of surrogate pairs, as they come from file names."""
-    text = text.replace("\0", "\ufffd")  # or it would read otherwise when it comes from PostgreSQL
-    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def plain(value: Any) -> Any:

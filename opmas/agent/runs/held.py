@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from opmas.agent.handlers import Handler, Kind
-from opmas.agent.runs.context import RunContext, chunks_of, clean, entered, plain
+from opmas.agent.message import clean
+from opmas.agent.runs.context import RunContext, chunks_of, entered, plain
 from opmas.agent.runs.files import Files
 from opmas.agent.runs.kept import Kept
 from opmas.agent.runs.outbox import EVENT_BYTES, Outbox, encoded
@@ -80,6 +81,8 @@ class HeldRun:
         self._patience_s = _PATIENCE_S
         self._handler: asyncio.Task[None] | None = None
         self._in_thread = False
+        self.is_stuck = False
+        """Whether it has ended for all others, and its handler has not."""
 
     def stop(self, verdict: Verdict, patience_s: float | None = None) -> None:
         """End the run as `verdict` says, unless its handler has returned; the first verdict stands."""
@@ -111,6 +114,7 @@ class HeldRun:
                 self._outbox.close()
             if self._handler is not None and not self._handler.done():
                 logger.warning("the handler of the run %s has not ended although it was cancelled", self.run_id)
+                self.is_stuck = True
                 await asyncio.wait({self._handler})
 
     async def _live(self) -> None:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from pydantic_core import to_json
 
+from opmas.agent.message import clean
 from opmas.wire.runs import EventKind, RunEvent, ToolCall
 
 # Results are shown to people; what is longer is cut.
@@ -40,7 +41,7 @@ class ToolUse:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        failed = f"{type(error).__name__}: {error}"[:_RESULT_CHARS] if error is not None else None
+        failed = clean(f"{type(error).__name__}: {error}")[:_RESULT_CHARS] if error is not None else None
         ended = {"done": True, "result": None if failed else shown(self.result), "error": failed}
         self._put(RunEvent(kind=EventKind.TOOL, tool=self._call.model_copy(update=ended)))
 
@@ -56,5 +57,5 @@ class ToolUse:
 
 def shown(result: Any) -> str:
     """Return a tool's result as text: what is no text as JSON, and what is no JSON as Python shows it."""
-    text = result if isinstance(result, str) else to_json(result, fallback=repr, inf_nan_mode="null").decode()
+    text = clean(result) if isinstance(result, str) else to_json(result, fallback=repr, inf_nan_mode="null").decode()
     return text if len(text) <= _RESULT_CHARS else text[: _RESULT_CHARS - 1] + "…"

@@ -129,6 +129,18 @@ async def test_every_event_of_a_run_is_written_as_agno_writes_it() -> None:
         assert json.loads(as_json(event)) == json.loads(event.to_json(separators=(",", ":"), indent=None))
 
 
+async def test_what_utf_8_cannot_say_fails_no_run() -> None:
+    def file_name() -> str:
+        return "caf\udce9"
+
+    async with harness(Agent(model=OfflineModel(), tools=[file_name], telemetry=False)) as running:
+        result = await running.run("call file_name {}")
+
+    assert (result.status, result.content) == (RunStatus.COMPLETED, "offline: caf?")
+    told = [event.tool for event in kinds(result, EventKind.TOOL)]
+    assert told[-1].result == "caf?"
+
+
 async def test_tools_are_told_of_and_know_who_asks_without_meeting_agnos_ids() -> None:
     async with harness(offline()) as running:
         result = await running.run(
