@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from opmas.agent.message import clean
 from opmas.wire.runs import EventKind, RunEvent, ToolCall
@@ -57,5 +57,9 @@ class ToolUse:
 
 def shown(result: Any) -> str:
     """Return a tool's result as text: what is no text as JSON, and what is no JSON as Python shows it."""
-    text = clean(result) if isinstance(result, str) else to_json(result, fallback=repr, inf_nan_mode="null").decode()
+    try:
+        text = result if isinstance(result, str) else to_json(result, fallback=repr, inf_nan_mode="null").decode()
+    except (PydanticSerializationError, ValueError, RecursionError):
+        text = repr(result)
+    text = clean(text)
     return text if len(text) <= _RESULT_CHARS else text[: _RESULT_CHARS - 1] + "…"

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from opmas.agent import Agent, Decision, RunContext, resume, run
 from opmas.agent.handlers import handlers_of
 from opmas.agent.runs.context import run_id
+from opmas.agent.runs.tool import shown
 from opmas.agent.testing import AgentHarness
 from opmas.bus import correlation_id
 from opmas.wire.errors import InvalidRequest, QueueFull, TakesNoRuns
@@ -371,3 +372,13 @@ def test_a_handler_with_wrong_arguments_is_refused() -> None:
         handlers_of(agent)
 
     assert "the context of the run, the state, the decision" in refused.value.hint
+
+
+def test_any_result_of_a_tool_can_be_shown() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+
+    assert shown("caf\udce9") == "caf?"
+    assert shown({"file": "caf\udce9"}) == r"{'file': 'caf\udce9'}"
+    assert shown(endless) == "[[...]]"
+    assert shown({"hits": (1, 2)}) == '{"hits":[1,2]}'
