@@ -37,6 +37,15 @@ _TOUCH = Prepared(
     .values(updated_at=given("at"))
 )
 _BEGIN, _ENTER = Prepared(insert(SESSIONS)), Prepared(insert(RUNS))
+# Of every workspace with every id, since no more than one has most ids.
+_SESSIONS = Prepared(
+    select(SESSIONS.c.workspace, SESSIONS.c.id, SESSIONS.c.agent_id, SESSIONS.c.user_id)
+    .where(
+        SESSIONS.c.workspace.in_(given("workspaces", expanding=True)), SESSIONS.c.id.in_(given("ids", expanding=True))
+    )
+    .order_by(SESSIONS.c.workspace, SESSIONS.c.id)
+    .with_for_update()
+)
 _WAITING = Prepared(
     select(RUNS.c.agent_id, func.count().label("runs"))
     .where(
@@ -114,16 +123,12 @@ class _Desk:
         ]
 
     def _sessions(self) -> dict[tuple[str, str], tuple[str, str]]:
-        named = sorted({(new.workspace, new.session_id) for new in self.items if is_session_id(new.session_id)})
+        named = {(new.workspace, new.session_id) for new in self.items if is_session_id(new.session_id)}
         if not named:
             return {}
-        query = (
-            select(SESSIONS.c.workspace, SESSIONS.c.id, SESSIONS.c.agent_id, SESSIONS.c.user_id)
-            .where(pairs(SESSIONS.c.workspace, SESSIONS.c.id, named))
-            .order_by(SESSIONS.c.workspace, SESSIONS.c.id)
-            .with_for_update()
-        )
-        return {(row.workspace, row.id): (row.agent_id, row.user_id) for row in self.connection.execute(query)}
+        asked = {"workspaces": list({one for one, _ in named}), "ids": list({one for _, one in named})}
+        found = _SESSIONS.rows(self.connection, asked)
+        return {(row["workspace"], row["id"]): (row["agent_id"], row["user_id"]) for row in found}
 
     def _waiting(self) -> dict[str, int]:
         agents = list({new.agent_id for new in self.items})

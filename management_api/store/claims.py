@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func,
 from management_api.store.draft import Draft, Lock, load_prepared, prepared
 from management_api.store.rows import RunRow
 from management_api.store.schema import RUNS
+from opmas.database.prepared import Prepared
 from opmas.wire.messages import now
 from opmas.wire.runs import Assignment, Claimed, Decision, Resumption, RunInput, RunStatus, Turn
 
@@ -41,6 +42,17 @@ _HELD_UP = exists().where(
 )
 CLAIMABLE: ColumnElement[bool] = and_(
     RUNS.c.ended_at.is_(None), RUNS.c.status.in_(UNDER_WAY), RUNS.c.owner.is_(None), not_(_HELD_UP)
+)
+_SAID = Prepared(
+    select(RUNS.c.message, RUNS.c.created_at, RUNS.c.content, RUNS.c.ended_at)
+    .where(
+        RUNS.c.workspace == bindparam("of"),
+        RUNS.c.session_id == bindparam("session"),
+        RUNS.c.number < bindparam("before"),
+        RUNS.c.status == RunStatus.COMPLETED,
+    )
+    .order_by(RUNS.c.number.desc())
+    .limit(_MAX_TURNS // 2)
 )
 _READY = prepared(RUNS.c.agent_id == bindparam("agent"), CLAIMABLE, lock=Lock.SKIP)
 
@@ -173,23 +185,13 @@ def _resumption(run: RunRow) -> Resumption | None:
 
 def history(connection: Connection, run: RunRow) -> tuple[Turn, ...]:
     """Read what was said in the session before `run`, oldest first: the newest part of it when there is much."""
-    query = (
-        select(RUNS.c.message, RUNS.c.created_at, RUNS.c.content, RUNS.c.ended_at)
-        .where(
-            RUNS.c.workspace == run.workspace,
-            RUNS.c.session_id == run.session_id,
-            RUNS.c.number < run.number,
-            RUNS.c.status == RunStatus.COMPLETED,
-        )
-        .order_by(RUNS.c.number.desc())
-        .limit(_MAX_TURNS // 2)
-    )
+    asked = {"of": run.workspace, "session": run.session_id, "before": run.number}
     turns: list[Turn] = []
     size = 0
-    for row in connection.execute(query):
+    for row in _SAID.rows(connection, asked):
         pair = (
-            Turn(role="assistant", content=row.content or "", time=row.ended_at),
-            Turn(role="user", content=row.message, time=row.created_at),
+            Turn(role="assistant", content=row["content"] or "", time=row["ended_at"]),
+            Turn(role="user", content=row["message"], time=row["created_at"]),
         )
         size += sum(len(json.dumps(turn.content)) for turn in pair)
         if size > _MAX_HISTORY:

@@ -32,6 +32,15 @@ _FOLLOWED = Prepared(
     )
     .distinct()
 )
+
+_number = select(RUNS.c.number).where(RUNS.c.id == bindparam("run")).scalar_subquery()
+_holds = select(func.max(FRAMES.c.first_seq)).where(FRAMES.c.run == _number, FRAMES.c.first_seq <= bindparam("next"))
+_EVENTS = Prepared(
+    select(FRAMES.c.first_seq, FRAMES.c.body)
+    .where(FRAMES.c.run == _number, FRAMES.c.first_seq >= func.coalesce(_holds.scalar_subquery(), 0))
+    .order_by(FRAMES.c.first_seq)
+    .limit(bindparam("limit"))
+)
 _REPORTED = prepared(RUNS.c.id.in_(bindparam("ids", expanding=True)), lock=Lock.WAIT)
 
 
@@ -176,17 +185,9 @@ def _confirmation(run: RunRow, asked: ConfirmationRequest, at: datetime) -> Conf
 
 def events(connection: Connection, run_id: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
     """Read up to `limit` events that come after `after`."""
-    number = select(RUNS.c.number).where(RUNS.c.id == run_id).scalar_subquery()
-    holds = select(func.max(FRAMES.c.first_seq)).where(FRAMES.c.run == number, FRAMES.c.first_seq <= after + 1)
-    query = (
-        select(FRAMES.c.first_seq, FRAMES.c.body)
-        .where(FRAMES.c.run == number, FRAMES.c.first_seq >= func.coalesce(holds.scalar_subquery(), 0))
-        .order_by(FRAMES.c.first_seq)
-        .limit(limit)
-    )
     expanded = (
         StoredEvent(seq, line)
-        for row in connection.execute(query)
-        for seq, line in enumerate(row.body[1:-1].split(BREAK), row.first_seq)
+        for row in _EVENTS.rows(connection, {"run": run_id, "next": after + 1, "limit": limit})
+        for seq, line in enumerate(row["body"][1:-1].split(BREAK), row["first_seq"])
     )
     return tuple(event for event in expanded if event.seq > after)[:limit]

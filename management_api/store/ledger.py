@@ -19,7 +19,6 @@ from management_api.store import (
     cancellation,
     claims,
     decisions,
-    draft,
     files,
     frames,
     lists,
@@ -40,7 +39,6 @@ from management_api.store.rows import (
     StoredEvent,
     Swept,
 )
-from management_api.store.schema import RUNS
 from management_api.store.store import ApiStore
 from opmas.wire.errors import Conflict, OpmasError, TooLarge
 from opmas.wire.messages import now
@@ -166,8 +164,7 @@ class Ledger:
 
     async def run(self, run_id: str) -> RunRow | None:
         """Read a run."""
-        found = await self._store.look("read the run", lambda on: draft.load(on, RUNS.c.id == run_id))
-        return found[0] if found else None
+        return await self._store.look("read the run", lambda on: lists.run(on, run_id))
 
     async def events(self, run_id: str, after: int = 0, limit: int = 500) -> tuple[StoredEvent, ...]:
         """Read up to `limit` events of a run that come after number `after`, in order."""

@@ -3,14 +3,23 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select
 
-from management_api.store.draft import newest
+from management_api.store.draft import Lock, load_prepared, newest, prepared
 from management_api.store.rows import RunAuditRow, RunFilter, RunRow
 from management_api.store.schema import AUDIT, FILES, RUNS, SESSIONS
+from opmas.database.prepared import Prepared
 
 PORTION = 200
 """So many runs are forgotten in one transaction: with their frames that is a few ms, in which nobody else can write."""
+
+_RUN = prepared(RUNS.c.id == bindparam("id"), lock=Lock.NONE)
+_POSITIONS = Prepared(select(RUNS.c.id, RUNS.c.seq).where(RUNS.c.id.in_(bindparam("ids", expanding=True))))
+
+
+def run(connection: Connection, run_id: str) -> RunRow | None:
+    """Read a run."""
+    return next(iter(load_prepared(connection, _RUN, id=run_id)), None)
 
 
 def runs(connection: Connection, asked: RunFilter) -> tuple[tuple[RunRow, ...], int]:
@@ -28,8 +37,7 @@ def _chosen(asked: RunFilter) -> list[ColumnElement[bool]]:
 
 def positions(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]:
     """Read the number of the last event of each run."""
-    rows = connection.execute(select(RUNS.c.id, RUNS.c.seq).where(RUNS.c.id.in_(run_ids)))
-    return {row.id: row.seq for row in rows}
+    return {row["id"]: row["seq"] for row in _POSITIONS.rows(connection, {"ids": list(run_ids)})}
 
 
 def audit(connection: Connection, workspace: str | None, after: int, limit: int) -> tuple[RunAuditRow, ...]:
