@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_manager.store import EventRow, Store
+from management_api.store import ApiStore, Ledger
 from opmas.wire.errors import DatabaseUnavailable
 from tests.conftest import Postgres
 
@@ -85,6 +86,24 @@ async def test_a_sqlite_file_locked_by_another_writer_is_unavailable_until_relea
         other.rollback()
         other.close()
         assert len(await store.add_events([EVENT])) == 1
+
+
+async def test_batches_too_are_unavailable_while_a_sqlite_file_is_locked_and_committed_when_it_is_not(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "opmas.db"
+    async with ApiStore.open(f"sqlite:///{file}", timeout_s=TIMEOUT_S) as store:
+        await store.prepare()
+        ledger = Ledger(store)
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+
+        await assert_unavailable(*(ledger.fail_pending("echo", "it is gone", "deleted") for _ in range(3)))
+        assert await ledger.run("none") is None  # readers are not kept waiting
+
+        other.rollback()
+        other.close()
+        assert await ledger.fail_pending("echo", "it is gone", "deleted") == ()
 
 
 async def test_a_file_that_is_no_database_is_unavailable_and_left_alone(tmp_path: Path) -> None:
