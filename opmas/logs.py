@@ -31,6 +31,9 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Where in the code, and by which thread and process, a line was written is not told: finding out takes longer.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for talkative in ("uvicorn.error", "alembic"):  # their steps of start and end are no news
         logging.getLogger(talkative).setLevel("WARNING")
     structlog.configure(
