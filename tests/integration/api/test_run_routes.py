@@ -60,6 +60,24 @@ async def reached(http: httpx2.AsyncClient, run_id: str, status: str) -> dict[st
 # --- asked -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [("", "application/json"), ("", "application/json; charset=utf-8"), ("?wait=20", "application/x+json")],
+)
+async def test_the_same_words_are_read_alike_however_they_are_sent(
+    http: httpx2.AsyncClient, echo: Instance, query: str, kind: str
+) -> None:
+    body = '{"message": "hi", "sessionId": "s", "stream": false, "metadata": {"n": 1e3}, "other": 1}'
+    headers = {"Content-Type": kind, "Prefer": "wait=20", "Idempotency-Key": f"alike {kind}"}
+    answer = await http.post(RUNS + query, content=body, headers=headers)
+
+    assert (answer.status_code, answer.json()["content"]) == (200, "hi")
+    assert answer.headers["preference-applied"] == "wait=20"
+    assert echo.seen[-1].input.metadata == {"n": 1000.0}
+    refused = await http.post(RUNS + query, content=body, headers=headers | {"Idempotency-Key": "x" * 256})
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
+
+
 async def test_a_run_is_accepted_at_once_and_found_finished_later(http: httpx2.AsyncClient, echo: Instance) -> None:
     accepted = await ask(http, "hello")
     run = accepted.json()
