@@ -187,6 +187,8 @@ class Instance:
 
     async def check_health(self) -> Health:
         """Ask the author's health check; an exception in it is an answer too. The caller sets the deadline."""
+        if self.runs.is_stuck:
+            return Health(False, "takes no more runs: every place is held by a handler that did not end when cancelled")
         try:
             said = await call(self.agent.health_check)
         except Exception as error:  # the edge of the author's hook: failing to say "well" means unwell

@@ -59,6 +59,11 @@ class Worker:
         """How many runs it holds."""
         return len(self._held)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether all its places are taken by handlers that do not end, so that it can take no more runs."""
+        return sum(held.is_stuck for held in self._held) >= self._environment.max_runs
+
     async def listen(self, bus: AnyBus, tasks: asyncio.TaskGroup) -> None:
         """Listen for word of work; runs are held in `tasks`."""
         environment = self._environment

@@ -348,8 +348,10 @@ async def test_a_plain_function_that_does_not_end_is_reported_and_keeps_its_plac
         behind = await on.desk.accept("y")
         await asyncio.sleep(0.05)
         assert (on.instance.in_flight, on.desk.runs[behind].claimable) == (1, True)
+        assert "takes no more runs" in (await on.instance.check_health()).message
         release.set()
         assert (await on.desk.settled(behind)).content == "too late"
+        assert (await on.instance.check_health()).healthy
 
     assert (stuck.status, stuck.reason) == (RunStatus.FAILED, "time_limit")
 
