@@ -197,9 +197,9 @@ def at_once(function: Callable[[A], T], items: Iterable[A]) -> list[T]:
 def write_rascals(node: Node) -> None:
     """Let the agents in."""
     write_package(node.packages, "rascal", CODE)
-    write_package(node.packages, "stubborn", CODE, on_lost="retry")
+    write_package(node.packages, "deadly", CODE, on_lost="retry")
     write_package(node.packages, "rejecting", CODE, session_runs="reject")
     write_package(node.packages, "interrupting", CODE, session_runs="interrupt")
     write_package(node.packages, "limited", CODE, run_limits=LIMITS)
     write_package(node.packages, "blocking", BLOCKING, run_limits=LIMITS)
-    node.running("rascal", "stubborn", "rejecting", "interrupting", "limited", "blocking")
+    node.running("rascal", "deadly", "rejecting", "interrupting", "limited", "blocking")

@@ -190,12 +190,12 @@ def test_a_run_that_kills_its_process_is_interrupted_or_tried_three_times_and_ca
     assert caller.run("rascal", "die").reason == "interrupted"
     as_ever(caller)
 
-    died = caller.run("stubborn", "die", wait=60)
+    died = caller.run("deadly", "die", wait=60)
 
     assert died.reason == "poison"
-    begun = [line for line in caller.node.lines("stubborn") if line.startswith(f"begun {died.body['runId']}")]
+    begun = [line for line in caller.node.lines("deadly") if line.startswith(f"begun {died.body['runId']}")]
     assert [line[-1] for line in begun] == ["1", "2", "3"]
-    until(lambda: caller.run("stubborn", "hello").body.get("content") == "hello")
+    until(lambda: caller.run("deadly", "hello").body.get("content") == "hello")
 
 
 # --- readers ---------------------------------------------------------------------------------------------------------
