@@ -86,7 +86,15 @@ class Desk:
         await self._respond(msg, given)
 
     async def _give(self, agent_id: str, claim: Claim) -> Claimed:
-        await self._settle_older(agent_id, claim)
+        slot = agent_id, claim.instance_id
+        if claim.start_count > self._newest.get(slot, 0):
+            # A fleet that starts asks all at once, and mostly for nothing: finding that out disturbs no writer.
+            is_open = await self._ledger.has_open(agent_id)
+            if is_open:
+                await self._settle_older(agent_id, claim)
+            self._newest[slot] = claim.start_count
+            if not is_open:
+                return Claimed()
         room = min(claim.room, _MOST_ROOM)
         if room < 1:
             return Claimed()
@@ -96,12 +104,8 @@ class Desk:
 
     async def _settle_older(self, agent_id: str, claim: Claim) -> None:
         """A newer process of a slot proves the older one dead: its runs need not wait for their leases."""
-        slot = agent_id, claim.instance_id
-        if claim.start_count <= self._newest.get(slot, 0):
-            return
         for change in await self._ledger.settle_older(agent_id, claim.instance_id, claim.start_count):
             await self._herald.changed(change)
-        self._newest[slot] = claim.start_count
 
     async def _frame(self, msg: Msg) -> None:
         agent_id, run_id = subjects.agent_of(msg.subject), subjects.run_of(msg.subject)

@@ -148,6 +148,10 @@ class Ledger:
             failed += some
         return failed
 
+    async def has_open(self, agent_id: str) -> bool:
+        """Say whether an agent has any run that has not ended."""
+        return await self._store.look("look for runs", lambda on: sweep.has_open(on, agent_id))
+
     async def agents_with_pending(self) -> frozenset[str]:
         """List the agents that have runs which no instance holds."""
         return await self._store.look("look over the runs", sweep.agents_with_unheld)

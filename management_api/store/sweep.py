@@ -31,6 +31,12 @@ class Look:
     grace_s: float
 
 
+def has_open(connection: Connection, agent_id: str) -> bool:
+    """Say whether an agent has any run that has not ended; reading disturbs no writer."""
+    query = select(RUNS.c.number).where(_OPEN, RUNS.c.agent_id == agent_id).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def due(connection: Connection, look: Look) -> list[int]:
     """List up to 500 runs to settle, by number; reading disturbs no writer."""
     return list(connection.execute(select(RUNS.c.number).where(_OPEN, _due(look)).limit(500)).scalars())
